@@ -1,0 +1,1 @@
+"""What people use to run jobs: the command line."""
