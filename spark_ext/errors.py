@@ -13,6 +13,7 @@ __all__ = [
     "JarError",
     "JavaError",
     "SchemaError",
+    "SessionError",
     "VersionMismatchError",
 ]
 
@@ -71,6 +72,10 @@ class BrokerUnavailableError(EngineError, RuntimeError):
 
 class CheckpointMismatchError(EngineError, ValueError):
     """A checkpoint belongs to another job, another source or another release."""
+
+
+class SessionError(EngineError, RuntimeError):
+    """A running Spark session cannot be used."""
 
 
 class SchemaError(EngineError, ValueError):

@@ -1,0 +1,30 @@
+"""Keep one current row per key in a Delta table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame
+
+__all__ = ["upsert"]
+
+
+def upsert(frame: DataFrame, path: str, *, keys: Sequence[str]) -> None:
+    """Replace the rows of the Delta table at `path` that have the keys of `frame`, and add the new ones.
+
+    Guarantee: afterwards the table holds exactly the row of `frame` for each of its keys and is otherwise as before.
+    Doing it again changes nothing, so a replayed batch is harmless as long as batches come in order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table's columns; at most one row per key, or Delta refuses the merge.
+    path : str
+        An existing table.
+    keys : sequence of str
+        Columns that identify a row. A null key equals a null key.
+    """
+    matches = " AND ".join(f"old.`{key}` <=> new.`{key}`" for key in keys)
+    table = DeltaTable.forPath(frame.sparkSession, path).alias("old")
+    table.merge(frame.alias("new"), matches).whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()

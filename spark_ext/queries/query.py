@@ -1,0 +1,187 @@
+"""Start a streaming query whose batches go to one function, and stop it between two batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming import StreamingQuery
+
+from spark_ext.queries.checkpoint import Checkpoint
+
+__all__ = ["Batch", "Query", "start"]
+
+PARKED_MS: Final = 3_600_000  # far longer than a stop takes; it ends by being interrupted
+POLL_S: Final = 0.05
+INTERRUPTED: Final = "py4j.protocol.Py4JJavaError: An error occurred while calling sleep: java.lang.InterruptedException"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch, as the writing function gets it.
+
+    Attributes
+    ----------
+    batch_id : int
+        Number of the batch; the same when it is replayed.
+    rows : DataFrame
+        The batch. Lazy: each action on it reads the source again unless it is persisted.
+    watermark : datetime
+        Watermark at the start of the batch, the same when it is replayed.
+    app_id : str
+        Name for idempotent writes: pipeline and checkpoint.
+    """
+
+    batch_id: int
+    rows: DataFrame
+    watermark: datetime
+    app_id: str
+
+
+class Query:
+    """A running query that can be stopped at a batch boundary."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._changed = threading.Condition()
+        self._closing = False
+        self._parked = False
+        self._inside = False
+        self._spark_query: StreamingQuery | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the pipeline."""
+        return self._checkpoint.pipeline
+
+    @property
+    def spark_query(self) -> StreamingQuery:
+        """Spark's own handle."""
+        assert self._spark_query is not None, "set by start() before anybody sees this object"  # noqa: S101
+        return self._spark_query
+
+    def is_active(self) -> bool:
+        """Tell whether the query still runs."""
+        return bool(self.spark_query.isActive)
+
+    def stop(self, *, timeout_s: float = 600.0) -> bool:
+        """Stop after the batch that is being worked on, and before the next one.
+
+        Guarantee: no batch is cut off in the middle unless it takes longer than `timeout_s`; a batch that Spark
+        had already planned writes nothing and is done at the next start. Safe to call twice and from any thread.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Longest wait for the current batch, in seconds; then it is cut off, and replayed at the next start.
+
+        Returns
+        -------
+        bool
+            Whether the stop came at a batch boundary.
+        """
+        with self._changed:
+            self._closing = True
+            whole = self._changed.wait_for(lambda: not self._inside, timeout_s)
+        if whole:
+            self._await_commit(timeout_s)
+        self.spark_query.stop()
+        return whole
+
+    def await_end(self, timeout_s: float) -> bool:
+        """Wait until the query has ended or the time is up; raise what ended it.
+
+        Raises
+        ------
+        pyspark.errors.StreamingQueryException
+            The query failed.
+        """
+        return bool(self.spark_query.awaitTermination(timeout_s))
+
+    def _await_commit(self, timeout_s: float) -> None:
+        # Spark notes a batch as done after the function has returned. It has been noted once the next one is
+        # at our door, or once the query waits for its next trigger.
+        def noted() -> bool:
+            return self._parked or not self.is_active() or not self.spark_query.status["isTriggerActive"]
+
+        waited = 0.0
+        with self._changed:
+            while not noted() and waited < timeout_s:
+                self._changed.wait(POLL_S)
+                waited += POLL_S
+
+    def _run_batch(self, write: Callable[[Batch], None], rows: DataFrame, batch_id: int) -> None:
+        with self._changed:
+            if self._closing:
+                self._parked = True
+                self._changed.notify_all()
+            else:
+                self._inside = True
+        if self._parked:
+            _wait_for_interrupt(rows)
+        try:
+            write(Batch(batch_id, rows, self._checkpoint.batch(batch_id).watermark, self._checkpoint.app_id))
+        finally:
+            with self._changed:
+                self._inside = False
+                self._changed.notify_all()
+
+
+def _wait_for_interrupt(rows: DataFrame) -> None:
+    # To return would commit the batch, to raise would be a failure. So sleep in the JVM, in the query's own thread,
+    # where Spark's stop() interrupts it: Spark then takes the batch for one that did not happen.
+    jvm: Any = rows.sparkSession.sparkContext._jvm  # noqa: SLF001 (no public way to the query's thread)
+    try:
+        jvm.java.lang.Thread.sleep(PARKED_MS)
+    except Py4JJavaError:
+        # Spark knows an interruption by this text, which its pattern can only bear when it is short.
+        raise RuntimeError(INTERRUPTED) from None
+
+
+def start(
+    frame: DataFrame,
+    write: Callable[[Batch], None],
+    *,
+    checkpoint: Checkpoint,
+    output_mode: Literal["append", "update", "complete"] = "append",
+    every: str | None = None,
+) -> Query:
+    """Start a query that hands each micro-batch to `write`.
+
+    Guarantee: `write` sees every row; after a crash it sees the last unfinished batch again, with the same
+    number, rows and watermark. So a `write` that is idempotent per batch makes the whole exactly once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A streaming DataFrame.
+    write : callable
+        Called in the driver, one batch after the other.
+    checkpoint : Checkpoint
+        Claimed for this pipeline.
+    output_mode : {"append", "update", "complete"}
+        As in Structured Streaming.
+    every : str, optional
+        Time between two batches, such as ``"1 second"``; without it the query takes what is there now, in
+        batches, and ends.
+
+    Raises
+    ------
+    pyspark.errors.AnalysisException
+        Spark cannot run this plan as a stream.
+    """
+    query = Query(checkpoint)
+    writer = (
+        frame.writeStream.queryName(checkpoint.pipeline)
+        .outputMode(output_mode)
+        .option("checkpointLocation", checkpoint.spark_location)
+        .foreachBatch(lambda rows, batch_id: query._run_batch(write, rows, batch_id))  # noqa: SLF001 (same module)
+    )
+    writer = writer.trigger(processingTime=every) if every else writer.trigger(availableNow=True)
+    query._spark_query = writer.start()  # noqa: SLF001
+    return query

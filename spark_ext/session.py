@@ -1,0 +1,224 @@
+"""The one builder of Spark sessions: for plain Python, notebooks and spark-submit.
+
+What flows in: what the user set (in code, on the command line, in spark-defaults.conf) and our defaults.
+What flows out: a SparkSession. What the user set always wins; ours fill the gaps. Settings travel to the
+JVM in a private file, so none of them shows in a process list.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from spark_ext.errors import SessionError
+from spark_ext.jars import cache_dir, jars
+from spark_ext.java import find_java
+from spark_ext.versions import check_versions, conf_file
+
+__all__ = ["defaults", "is_local", "spark_session", "user_defaults", "write_properties"]
+
+REDACTION: Final = (
+    r"(?i)secret|passw|token|credential|access[.]?key|api[-_.]?key|sasl[.]jaas|private|keystore|truststore"
+)
+PROBE_CLASSES: Final = ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "io.delta.sql.DeltaSparkSessionExtension")
+
+
+def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Return the Spark session of this process, starting it with Millrace's defaults if there is none.
+
+    Guarantee: a setting that the user gave, here or elsewhere, is never overridden. With a local master
+    nothing listens beyond the loopback address. Settings never appear on a command line.
+
+    Parameters
+    ----------
+    app_name : str
+        Name shown in Spark's UI and logs.
+    master : str, optional
+        Spark master; default is what spark-submit or spark-defaults.conf says, else ``local[*]``.
+    conf : mapping of str to str, optional
+        Further Spark settings; they win over every other place.
+
+    Raises
+    ------
+    VersionMismatchError, JavaError, JarError
+        An installed part does not fit, with what to change.
+    SessionError
+        A running JVM lacks our jars: it was started by a plain spark-submit or by other code.
+    """
+    check_versions()
+    asked = {"spark.app.name": app_name, **({"spark.master": master} if master else {}), **(conf or {})}
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or workers start the system's Python
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001 (the only way to ask)
+        return _adopt(asked)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return _submitted(asked)
+    return _launched(asked)
+
+
+def defaults(*, local: bool) -> dict[str, str]:
+    """Return Millrace's Spark settings, each here for a reason that the user does not have to know.
+
+    Parameters
+    ----------
+    local : bool
+        Whether driver and executors are one process on this machine.
+    """
+    settings = {
+        "spark.jars": ",".join(str(file) for file in jars("spark")),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.redaction.regex": REDACTION,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={conf_file('log4j2-spark.properties')}",
+        # State that is larger than memory, saved as changes; format 2 is the one with checksums.
+        "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Small batches: a table's log needs no 50 tasks to be read.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.ui.showConsoleProgress": "false",  # it tears other output apart
+    }
+    if local:
+        settings |= {
+            "spark.master": "local[*]",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": "2g",
+            "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
+        }
+    return settings
+
+
+def is_local(master: str | None) -> bool:
+    """Tell whether a master, or none, means this one machine."""
+    return master is None or master.startswith("local")
+
+
+def user_defaults() -> dict[str, str]:
+    """Return what the user's spark-defaults.conf sets, found as Spark finds it."""
+    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if (home := os.environ.get("SPARK_HOME")) else None)
+    file = Path(folder, "spark-defaults.conf") if folder else None
+    return _read_properties(file) if file and file.is_file() else {}
+
+
+def write_properties(settings: Mapping[str, str], file: Path) -> None:
+    """Write settings as a Java properties file that only this user can read."""
+    lines = [f"{key} {_escaped(value)}" for key, value in sorted(settings.items())]
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="latin-1") as opened:  # what Java's reader expects
+        opened.write("\n".join(lines) + "\n")
+
+
+def _launched(asked: Mapping[str, str]) -> SparkSession:
+    """Start the JVM from Python: every setting goes through a private properties file."""
+    arguments = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    arguments = arguments[:-1] if arguments[-1:] == ["pyspark-shell"] else arguments
+    given, arguments = _split_settings(arguments)
+    chosen = {**user_defaults(), **given, **asked}
+    local = is_local(chosen.get("spark.master"))
+    os.environ.setdefault("JAVA_HOME", str(find_java(cache=cache_dir()).home))
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # Spark's UI listens where this says
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    with tempfile.TemporaryDirectory(prefix="millrace-") as private:
+        file = Path(private, "spark.properties")
+        write_properties({**defaults(local=local), **chosen}, file)
+        os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*arguments, "--properties-file", str(file), "pyspark-shell"])
+        try:
+            return SparkSession.Builder().getOrCreate()
+        finally:
+            os.environ.pop("PYSPARK_SUBMIT_ARGS")
+            if before is not None:
+                os.environ["PYSPARK_SUBMIT_ARGS"] = before
+
+
+def _submitted(asked: Mapping[str, str]) -> SparkSession:
+    """Fill the gaps in a session whose JVM spark-submit has started."""
+    SparkContext._ensure_initialized()  # noqa: SLF001 (loads what spark-submit was given)
+    given = dict(SparkConf().getAll())
+    _check_classes()
+    ours = defaults(local=is_local(given.get("spark.master")))
+    builder = SparkSession.Builder()
+    for key, value in {**{key: value for key, value in ours.items() if key not in given}, **asked}.items():
+        builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _adopt(asked: Mapping[str, str]) -> SparkSession:
+    """Use the session that is running; only settings that can still change are filled in."""
+    _check_classes()
+    session = SparkSession.Builder().getOrCreate()
+    given = dict(session.sparkContext.getConf().getAll())
+    for key, value in defaults(local=True).items():
+        if key not in given and session.conf.isModifiable(key) and session.conf.get(key, None) is None:
+            session.conf.set(key, value)
+    for key, value in asked.items():
+        if session.conf.isModifiable(key):
+            session.conf.set(key, value)
+    return session
+
+
+def _check_classes() -> None:
+    jvm = SparkContext._jvm  # noqa: SLF001 (no public way to the class loader)
+    assert jvm is not None, "called with a running JVM only"  # noqa: S101 (a fact, not a check)
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    for name in PROBE_CLASSES:
+        if loader.getResource(name.replace(".", "/") + ".class") is None:
+            raise SessionError(
+                "use",
+                "session",
+                "spark",
+                expected=f"class {name}",
+                got="a JVM without it",
+                why="jars can only be added before the JVM starts",
+                todo="start the job with `millrace submit`, or spark-submit with --properties-file \"$(millrace properties)\"",
+            )
+
+
+def _split_settings(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Take ``--conf``, ``--master`` and ``--properties-file`` out of spark-submit's arguments."""
+    filed: dict[str, str] = {}
+    direct: dict[str, str] = {}
+    rest: list[str] = []
+    position = 0
+    while position < len(arguments):
+        flag, _, inline = arguments[position].partition("=")
+        takes = flag in {"--conf", "-c", "--master", "--properties-file"}
+        if not takes:
+            rest.append(arguments[position])
+            position += 1
+            continue
+        value = inline if inline else arguments[position + 1]
+        position += 1 if inline else 2
+        if flag == "--properties-file":
+            filed |= _read_properties(Path(value))
+        elif flag == "--master":
+            direct["spark.master"] = value
+        else:
+            key, _, setting = value.partition("=")
+            direct[key] = setting
+    return {**filed, **direct}, rest
+
+
+def _read_properties(file: Path) -> dict[str, str]:
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        stripped = line.strip()
+        if stripped and not stripped.startswith(("#", "!")):
+            key, _, value = stripped.replace("=", " ", 1).partition(" ") if " " not in stripped else stripped.partition(" ")
+            found[key] = value.strip()
+    return found
+
+
+def _escaped(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("\n", "\\n")
+    return escaped.encode("ascii", "backslashreplace").decode("ascii")
