@@ -12,6 +12,7 @@ __all__ = [
     "EngineError",
     "JarError",
     "JavaError",
+    "QueryError",
     "SchemaError",
     "SessionError",
     "VersionMismatchError",
@@ -72,6 +73,10 @@ class BrokerUnavailableError(EngineError, RuntimeError):
 
 class CheckpointMismatchError(EngineError, ValueError):
     """A checkpoint belongs to another job, another source or another release."""
+
+
+class QueryError(EngineError, RuntimeError):
+    """A streaming query failed; its checkpoint stands where the last whole batch left it."""
 
 
 class SessionError(EngineError, RuntimeError):

@@ -72,9 +72,7 @@ def find_java(*, cache: Path | None = None) -> Java:
             return _checked(home)
     if bundled:
         return _checked(bundled)
-    raise JavaError(
-        "find", "program", "java", expected=f"Java {OLDEST} to {NEWEST}", got="none on the path and no JAVA_HOME", todo=INSTALL
-    )
+    raise JavaError("find", "program", "java", expected=f"Java {OLDEST} to {NEWEST}", got="none on the path and no JAVA_HOME", todo=INSTALL)
 
 
 def _checked(home: Path) -> Java:

@@ -21,13 +21,12 @@ from pyspark.sql import SparkSession
 from spark_ext.errors import SessionError
 from spark_ext.jars import cache_dir, jars
 from spark_ext.java import find_java
+from spark_ext.spark_conf import split_settings, user_defaults, write_properties
 from spark_ext.versions import check_versions, conf_file
 
-__all__ = ["defaults", "is_local", "spark_session", "user_defaults", "write_properties"]
+__all__ = ["defaults", "is_local", "spark_session"]
 
-REDACTION: Final = (
-    r"(?i)secret|passw|token|credential|access[.]?key|api[-_.]?key|sasl[.]jaas|private|keystore|truststore"
-)
+REDACTION: Final = r"(?i)secret|passw|token|credential|access[.]?key|api[-_.]?key|sasl[.]jaas|private|keystore|truststore"
 PROBE_CLASSES: Final = ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "io.delta.sql.DeltaSparkSessionExtension")
 
 
@@ -103,26 +102,11 @@ def is_local(master: str | None) -> bool:
     return master is None or master.startswith("local")
 
 
-def user_defaults() -> dict[str, str]:
-    """Return what the user's spark-defaults.conf sets, found as Spark finds it."""
-    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if (home := os.environ.get("SPARK_HOME")) else None)
-    file = Path(folder, "spark-defaults.conf") if folder else None
-    return _read_properties(file) if file and file.is_file() else {}
-
-
-def write_properties(settings: Mapping[str, str], file: Path) -> None:
-    """Write settings as a Java properties file that only this user can read."""
-    lines = [f"{key} {_escaped(value)}" for key, value in sorted(settings.items())]
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="latin-1") as opened:  # what Java's reader expects
-        opened.write("\n".join(lines) + "\n")
-
-
 def _launched(asked: Mapping[str, str]) -> SparkSession:
     """Start the JVM from Python: every setting goes through a private properties file."""
     arguments = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     arguments = arguments[:-1] if arguments[-1:] == ["pyspark-shell"] else arguments
-    given, arguments = _split_settings(arguments)
+    given, arguments = split_settings(arguments)
     chosen = {**user_defaults(), **given, **asked}
     local = is_local(chosen.get("spark.master"))
     os.environ.setdefault("JAVA_HOME", str(find_java(cache=cache_dir()).home))
@@ -180,45 +164,5 @@ def _check_classes() -> None:
                 expected=f"class {name}",
                 got="a JVM without it",
                 why="jars can only be added before the JVM starts",
-                todo="start the job with `millrace submit`, or spark-submit with --properties-file \"$(millrace properties)\"",
+                todo='start the job with `millrace submit`, or spark-submit with --properties-file "$(millrace properties)"',
             )
-
-
-def _split_settings(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Take ``--conf``, ``--master`` and ``--properties-file`` out of spark-submit's arguments."""
-    filed: dict[str, str] = {}
-    direct: dict[str, str] = {}
-    rest: list[str] = []
-    position = 0
-    while position < len(arguments):
-        flag, _, inline = arguments[position].partition("=")
-        takes = flag in {"--conf", "-c", "--master", "--properties-file"}
-        if not takes:
-            rest.append(arguments[position])
-            position += 1
-            continue
-        value = inline if inline else arguments[position + 1]
-        position += 1 if inline else 2
-        if flag == "--properties-file":
-            filed |= _read_properties(Path(value))
-        elif flag == "--master":
-            direct["spark.master"] = value
-        else:
-            key, _, setting = value.partition("=")
-            direct[key] = setting
-    return {**filed, **direct}, rest
-
-
-def _read_properties(file: Path) -> dict[str, str]:
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        stripped = line.strip()
-        if stripped and not stripped.startswith(("#", "!")):
-            key, _, value = stripped.replace("=", " ", 1).partition(" ") if " " not in stripped else stripped.partition(" ")
-            found[key] = value.strip()
-    return found
-
-
-def _escaped(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("\n", "\\n")
-    return escaped.encode("ascii", "backslashreplace").decode("ascii")

@@ -23,7 +23,12 @@ __all__ = ["parse_json"]
 CORRUPT: Final = "__corrupt"
 KEY: Final = "__key"
 VALUE: Final = "__value"
-STRICT: Final = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
+STRICT: Final = {
+    "mode": "PERMISSIVE",
+    "columnNameOfCorruptRecord": CORRUPT,
+    "allowSingleQuotes": "false",
+    "allowNonNumericNumbers": "false",
+}
 
 
 def parse_json(
@@ -113,7 +118,9 @@ def parse_json(
     judged = parsed.withColumn("__reason", reason)
     bad = F.col("__reason").isNotNull()
     explained = F.when(F.col("__reason") == "required_field", required_detail).when(F.col("__reason") == "number_range", number_detail)
-    dead = F.when(bad, F.struct(F.col("__reason").alias("reason"), explained.alias("detail"), F.col(KEY).alias("key"), F.col(VALUE).alias("value")))
+    dead = F.when(
+        bad, F.struct(F.col("__reason").alias("reason"), explained.alias("detail"), F.col(KEY).alias("key"), F.col(VALUE).alias("value"))
+    )
     columns: list[Column] = [
         F.when(~bad, F.col(field.name)).alias(field.name) if field.name == event_time else F.col(field.name) for field in schema.fields
     ]
@@ -129,7 +136,12 @@ def _check(schema: StructType, event_time: str, earliest: datetime) -> None:
     taken = sorted({name for name in names if name in {SOURCE, DEAD} or name.startswith("__")})
     if taken:
         raise SchemaError(
-            "parse", "schema", ",".join(names), expected=f"fields other than {SOURCE!r}, {DEAD!r} and names with '__'", got=repr(taken), todo="rename them"
+            "parse",
+            "schema",
+            ",".join(names),
+            expected=f"fields other than {SOURCE!r}, {DEAD!r} and names with '__'",
+            got=repr(taken),
+            todo="rename them",
         )
     wanted = event_time in names and isinstance(schema[event_time].dataType, TimestampType) and not schema[event_time].nullable
     if not wanted or earliest.tzinfo is None:

@@ -27,6 +27,4 @@ def accepted(parsed: DataFrame) -> DataFrame:
 
 def dead_letters(parsed: DataFrame) -> DataFrame:
     """Return the bad rows of a parsed DataFrame as `DEAD_LETTER_SCHEMA`: raw bytes, place and reason."""
-    return parsed.where(F.col(DEAD).isNotNull()).select(
-        f"{SOURCE}.*", f"{DEAD}.key", f"{DEAD}.value", f"{DEAD}.reason", f"{DEAD}.detail"
-    )
+    return parsed.where(F.col(DEAD).isNotNull()).select(f"{SOURCE}.*", f"{DEAD}.key", f"{DEAD}.value", f"{DEAD}.reason", f"{DEAD}.detail")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from spark_ext import jars as jar_files
 from spark_ext.errors import EngineError
+from spark_ext.ops.submit import properties_file, submit_command
+from spark_ext.session import is_local
 
-__all__ = ["app", "main"]
+__all__ = ["app", "command", "main"]
 
-app = typer.Typer(name="millrace", help="A micro-batch stream engine on Apache Spark.", no_args_is_help=True)
+app = typer.Typer(
+    name="millrace", help="A micro-batch stream engine on Apache Spark.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 jar_commands = typer.Typer(help="The pinned jars of Spark's connectors and of the broker.", no_args_is_help=True)
 app.add_typer(jar_commands, name="jars")
 
@@ -32,10 +39,32 @@ def lock() -> None:
     Console(stderr=True).print(f"wrote {jar_files.lock()}")
 
 
-def main() -> None:
-    """Run the command line; an error of the engine is one line, not a stack."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(arguments: typer.Context) -> None:
+    """Run a job with spark-submit: the same arguments, with Millrace's jars and settings added."""
+    line, environment = submit_command(arguments.args)
+    os.execve(line[0], line, environment)  # noqa: S606 (spark-submit takes this process, so signals reach it)
+
+
+@app.command()
+def properties(master: str = "local[*]") -> None:
+    """Print the path of a properties file for a plain spark-submit."""
+    typer.echo(properties_file({"spark.master": master}, local=is_local(master)))
+
+
+def command(function: Callable[..., None] | typer.Typer) -> None:
+    """Run a function or app as a program; an error of the engine is one line, not a stack."""
     try:
-        app()
+        if not isinstance(function, typer.Typer):
+            program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            program.command()(function)
+            function = program
+        function()
     except EngineError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", escape(str(error)), highlight=False)
         sys.exit(1)
+
+
+def main() -> None:
+    """Run the command ``millrace``."""
+    command(app)

@@ -1,4 +1,4 @@
-"""Whose checkpoint is this, and what does it say about a batch?
+"""Whose a checkpoint is, and what it says about a batch.
 
 Layout below the checkpoint's path: ``identity.json`` (ours) and ``spark/`` (Spark's own, which must start empty).
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
+from spark_ext.errors import QueryError
 from spark_ext.queries.checkpoint import Checkpoint
 
 __all__ = ["Batch", "Query", "start"]
@@ -93,15 +96,29 @@ class Query:
         self.spark_query.stop()
         return whole
 
-    def await_end(self, timeout_s: float) -> bool:
-        """Wait until the query has ended or the time is up; raise what ended it.
+    def await_end(self, timeout_s: float | None = None) -> bool:
+        """Wait until the query has ended, or the time is up, and tell whether it has.
 
         Raises
         ------
-        pyspark.errors.StreamingQueryException
-            The query failed.
+        QueryError
+            The query failed; Spark's own error is its cause.
         """
-        return bool(self.spark_query.awaitTermination(timeout_s))
+        try:
+            if timeout_s is None:
+                self.spark_query.awaitTermination()
+                return True
+            return bool(self.spark_query.awaitTermination(timeout_s))  # type: ignore[arg-type]  # takes fractions of a second
+        except StreamingQueryException as error:
+            raise QueryError(
+                "run",
+                "query",
+                self.name,
+                expected="every batch to be written",
+                got=_first_cause(str(error)),
+                why="the batch that failed has not been committed",
+                todo="mend the cause and start again with the same checkpoint: the batch is then replayed",
+            ) from error
 
     def _await_commit(self, timeout_s: float) -> None:
         # Spark notes a batch as done after the function has returned. It has been noted once the next one is
@@ -130,6 +147,13 @@ class Query:
             with self._changed:
                 self._inside = False
                 self._changed.notify_all()
+
+
+def _first_cause(text: str) -> str:
+    """Take the one line that names the cause out of the pages that Spark prints."""
+    raised = re.findall(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)\b.*)$", text, re.MULTILINE)
+    named = re.findall(r"^.*?(\[[A-Z_.]+\] .*)$", text, re.MULTILINE)
+    return str((raised or named[::-1] or [text.strip().splitlines()[0]])[-1])[:500]
 
 
 def _wait_for_interrupt(rows: DataFrame) -> None:

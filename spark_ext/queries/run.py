@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from types import FrameType
 from typing import Any, Final
@@ -47,7 +47,7 @@ def run(queries: Sequence[Query], *, on_tick: Callable[[], None] = lambda: None,
 
     Raises
     ------
-    pyspark.errors.StreamingQueryException
+    QueryError
         One of the queries failed; the others have been stopped at a batch boundary.
     """
     asked = stop or threading.Event()
@@ -58,7 +58,7 @@ def run(queries: Sequence[Query], *, on_tick: Callable[[], None] = lambda: None,
                     query.await_end(POLL_S / len(queries))
                 on_tick()
             for query in queries:
-                query.await_end(0) if not asked.is_set() else query.stop()
+                query.await_end() if not asked.is_set() else query.stop()
         except Py4JError:
             if not asked.is_set():  # else the JVM went first, after its hook had stopped the queries
                 raise
@@ -111,7 +111,7 @@ def _jvm_hook(queries: Sequence[Query], asked: threading.Event) -> Iterator[None
     context = SparkContext._active_spark_context  # noqa: SLF001
     assert context is not None, "queries are running"  # noqa: S101
     gateway: Any = context._gateway  # noqa: SLF001
-    ensure_callback_server_started(gateway)
+    ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
     jvm = gateway.jvm
     manager = jvm.org.apache.hadoop.util.ShutdownHookManager.get()
     hook = jvm.java.lang.Thread(_StopQueries(queries, asked))  # never started; gives the hook an identity in Java
@@ -119,7 +119,5 @@ def _jvm_hook(queries: Sequence[Query], asked: threading.Event) -> Iterator[None
     try:
         yield
     finally:
-        try:
+        with suppress(Py4JError):  # the JVM may be going down already
             manager.removeShutdownHook(hook)
-        except Py4JError:
-            pass  # the JVM is going down already

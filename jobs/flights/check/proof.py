@@ -1,0 +1,162 @@
+"""The proof: topic against package, tables against topic, number by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from deltalake import DeltaTable
+
+from jobs.flights.check.broker import FIELDS, parse, read_topic
+from jobs.flights.check.compare import differences
+from jobs.flights.check.expected import flight_events
+from jobs.flights.check.lateness import batch_of, read_offset_log, watermarks_ms
+from jobs.flights.check.summaries import hourly_departures, routes
+
+__all__ = ["Result", "Step", "check", "prove"]
+
+LATENESS: Final = timedelta(hours=6)
+RECORD: Final = ["partition", "offset"]
+SOURCE: Final = {name: f"source.{name}" for name in ("topic", "partition", "offset", "timestamp")}
+SOURCE_KEY: Final = [SOURCE[name] for name in RECORD]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was compared: how many rows were expected, and every difference."""
+
+    name: str
+    compared: int
+    mismatches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the proof found. Counts are rows of the topic and of the tables as they are."""
+
+    broker_rows: int
+    facts: int
+    dead_letters: int
+    late_rows: int
+    windows: int
+    routes: int
+    steps: tuple[Step, ...]
+
+    @property
+    def mismatches(self) -> list[str]:
+        """All differences in words."""
+        return [text for step in self.steps for text in step.mismatches]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every number agrees."""
+        return not self.mismatches
+
+
+def check(out: Path, bootstrap_servers: str, topic: str, *, lateness: timedelta = LATENESS) -> Result:
+    """Compare the flights job's output with the topic and with the package.
+
+    Parameters
+    ----------
+    out : Path
+        The job's folder, with ``tables/`` and ``checkpoints/``. The job must be at rest.
+    bootstrap_servers, topic : str
+        Where the events are.
+    lateness : timedelta
+        By how much the watermark stays behind the latest event.
+
+    Raises
+    ------
+    ProofError
+        The topic or the offset log cannot be read.
+    """
+    return prove(read_topic(bootstrap_servers, topic), flight_events(), out, topic, lateness=lateness)
+
+
+def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *, lateness: timedelta = LATENESS) -> Result:
+    """Do what `check` does, for records and flights already at hand.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `jobs.flights.check.broker.read_topic` returns them.
+    flights : DataFrame
+        As `jobs.flights.check.expected.flight_events` returns them: the events that the topic must hold.
+    out, topic, lateness
+        As for `check`.
+    """
+    tables = {name: _read(out, name) for name in ("flight_events", "late_events", "dead_letters", "hourly_departures", "routes")}
+    log = read_offset_log(out / "checkpoints" / "events" / "spark" / "offsets", topic)
+    good, bad = parse(records.assign(topic=topic))
+
+    batch = batch_of(good, log)
+    watermarks = watermarks_ms(good["event_time"], batch, batches=len(log.ends), lateness=lateness)
+    good = good.assign(batch_id=batch, watermark=pd.to_datetime(batch.map(dict(enumerate(watermarks))), unit="ms", utc=True))
+    late = good["event_time"].dt.floor("h") + pd.Timedelta(hours=1) <= good["watermark"]
+    accepted = good[~late]
+
+    unread = records[batch_of(records, log) == len(log.ends)]
+    steps = (
+        _step("events in the topic", "topic", _counted(flights), _counted(good[FIELDS]), EVENT_KEY),
+        Step(
+            "records in batches",
+            len(records),
+            tuple(f"offset log: expected a batch with {tuple(row)}, got none" for row in unread[RECORD].to_numpy()),
+        ),
+        _step("dead letters", "dead_letters", bad, tables["dead_letters"], RECORD),
+        _step("watermarks", "offset log", _watermark_frame(watermarks), _watermark_frame(log.watermarks_ms), ["batch"]),
+        _step("late events", "late_events", _facts(good[late]), tables["late_events"], SOURCE_KEY),
+        _step(
+            "flight events", "flight_events", _facts(accepted).drop(columns=["batch_id", "watermark"]), tables["flight_events"], SOURCE_KEY
+        ),
+        _step(
+            "hourly departures", "hourly_departures", hourly_departures(accepted), tables["hourly_departures"], ["origin", "window_start"]
+        ),
+        _step("routes", "routes", routes(accepted), tables["routes"], ["origin", "dest", "carrier"]),
+        _sum(len(records), {name: len(tables[name]) for name in ("flight_events", "dead_letters", "late_events")}),
+    )
+    return Result(
+        broker_rows=len(records),
+        facts=len(tables["flight_events"]),
+        dead_letters=len(tables["dead_letters"]),
+        late_rows=len(tables["late_events"]),
+        windows=len(tables["hourly_departures"]),
+        routes=len(tables["routes"]),
+        steps=steps,
+    )
+
+
+EVENT_KEY: Final = ["event", "carrier", "flight", "origin", "dest", "scheduled_time", "occurrence"]
+
+
+def _read(out: Path, name: str) -> pd.DataFrame:
+    # Arrow splits the struct into columns; pandas would make a dictionary of each row.
+    frame: pd.DataFrame = DeltaTable(str(out / "tables" / name)).to_pyarrow_table().flatten().to_pandas(date_as_object=False)
+    return frame
+
+
+def _step(name: str, table: str, expected: pd.DataFrame, got: pd.DataFrame, keys: list[str]) -> Step:
+    return Step(name, len(expected), tuple(differences(table, expected, got, keys)))
+
+
+def _counted(events: pd.DataFrame) -> pd.DataFrame:
+    """Count up equal events, so that the comparison is one of multisets."""
+    return events.assign(occurrence=events.groupby(EVENT_KEY[:-1]).cumcount())
+
+
+def _facts(good: pd.DataFrame) -> pd.DataFrame:
+    day = good["event_time"].dt.tz_convert(None).dt.normalize()
+    return good.rename(columns=SOURCE).assign(event_date=day)
+
+
+def _watermark_frame(milliseconds: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"batch": range(len(milliseconds)), "batchWatermarkMs": milliseconds})
+
+
+def _sum(broker_rows: int, tables: dict[str, int]) -> Step:
+    total = sum(tables.values())
+    text = f"sum: expected {broker_rows:,} rows of the topic in the tables, got {total:,} ({tables})"
+    return Step("sum of all rows", broker_rows, () if total == broker_rows else (text,))

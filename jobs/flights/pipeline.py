@@ -1,0 +1,129 @@
+"""Flights out of New York.
+
+The question: which hours and routes run late, and how many flights never leave?
+Shown here: typed events or dead letters from a topic, a watermark with late events kept apart, hourly event-time
+windows, a star schema. Every function is DataFrame in, DataFrame out; the same on a stream and on a table.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import IntegerType, StringType, StructField, StructType, TimestampType
+
+from spark_ext.ingest import parse_json
+
+__all__ = [
+    "EVENT_SCHEMA",
+    "FLIGHT_EVENTS",
+    "HOURLY_DEPARTURES",
+    "LATE_EVENTS",
+    "ROUTES",
+    "departures_by_hour",
+    "flights_by_route",
+    "is_late",
+    "parse_events",
+    "with_date",
+    "with_names",
+    "with_weather",
+]
+
+EVENT_SCHEMA: Final = StructType(
+    [
+        StructField("event", StringType(), nullable=False),  # departure, arrival or cancellation
+        StructField("event_time", TimestampType(), nullable=False),
+        StructField("scheduled_time", TimestampType(), nullable=False),
+        StructField("carrier", StringType(), nullable=False),
+        StructField("flight", IntegerType(), nullable=False),
+        StructField("tailnum", StringType()),
+        StructField("origin", StringType(), nullable=False),
+        StructField("dest", StringType(), nullable=False),
+        StructField("delay_minutes", IntegerType()),
+    ]
+)
+FLIGHT_EVENTS: Final = (
+    "event string, event_time timestamp, scheduled_time timestamp, carrier string, flight int, tailnum string, origin string, "
+    "dest string, delay_minutes int, source struct<topic: string, partition: int, offset: bigint, timestamp: timestamp>, event_date date"
+)
+LATE_EVENTS: Final = f"{FLIGHT_EVENTS}, batch_id bigint, watermark timestamp"
+HOURLY_DEPARTURES: Final = (
+    "origin string, window_start timestamp, window_end timestamp, departures bigint, cancelled bigint, mean_delay_minutes double, "
+    "worst_delay_minutes int, distinct_aircraft bigint, temp double, wind_speed double, precip double, visib double"
+)
+ROUTES: Final = (
+    "origin string, dest string, carrier string, airline string, destination string, departures bigint, cancelled bigint, "
+    "arrivals bigint, mean_arrival_delay_minutes double"
+)
+FIRST_FLIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)  # anything earlier is a broken clock
+WINDOW: Final = "1 hour"
+
+
+def parse_events(records: DataFrame, *, lateness: timedelta) -> DataFrame:
+    """Return flight events with their source, or dead letters, under a watermark on event time."""
+    parsed = parse_json(records, EVENT_SCHEMA, event_time="event_time", earliest=FIRST_FLIGHT)
+    return parsed.withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
+
+
+def is_late(watermark: datetime) -> Column:
+    """Tell whether the hour of ``event_time`` had ended at the watermark; false for dead letters."""
+    hour_end = F.date_trunc("hour", F.col("event_time")) + F.expr(f"interval {WINDOW}")
+    return F.coalesce(hour_end <= F.lit(watermark), F.lit(False))
+
+
+def with_date(events: DataFrame) -> DataFrame:
+    """Add ``event_date``, the day of the event in UTC: the date key of the fact table."""
+    return events.withColumn("event_date", F.to_date("event_time"))
+
+
+def departures_by_hour(events: DataFrame, *, lateness: timedelta) -> DataFrame:
+    """Return one row per origin and hour: departures, cancellations, delays and aircraft.
+
+    State, on a stream: one row per open hour and origin with the tail numbers seen; gone once the watermark has
+    passed the hour.
+    """
+    left = F.col("event") == "departure"
+    return (
+        events.where(F.col("event") != "arrival")
+        .withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
+        .groupBy("origin", F.window("event_time", WINDOW))
+        .agg(
+            F.count_if(left).alias("departures"),
+            F.count_if(~left).alias("cancelled"),
+            F.avg(F.when(left, F.col("delay_minutes"))).alias("mean_delay_minutes"),
+            F.max(F.when(left, F.col("delay_minutes"))).alias("worst_delay_minutes"),
+            # A stream cannot count distinct values itself; a set can, and an hour has few aircraft.
+            F.size(F.collect_set(F.when(left, F.col("tailnum")))).cast("bigint").alias("distinct_aircraft"),
+        )
+        .select("origin", F.col("window.start").alias("window_start"), F.col("window.end").alias("window_end"), "departures", "cancelled",
+                "mean_delay_minutes", "worst_delay_minutes", "distinct_aircraft")
+    )  # fmt: skip
+
+
+def with_weather(hours: DataFrame, weather: DataFrame) -> DataFrame:
+    """Add the weather at the origin when the hour began; null where nobody measured."""
+    measured = weather.select("origin", F.col("time_hour").alias("window_start"), "temp", "wind_speed", "precip", "visib")
+    return hours.join(F.broadcast(measured), ["origin", "window_start"], "left")
+
+
+def flights_by_route(events: DataFrame) -> DataFrame:
+    """Return one row per origin, destination and carrier: flights and arrival delays.
+
+    State, on a stream: one row per route and carrier, kept for ever.
+    """
+    landed = F.col("event") == "arrival"
+    return events.groupBy("origin", "dest", "carrier").agg(
+        F.count_if(F.col("event") == "departure").alias("departures"),
+        F.count_if(F.col("event") == "cancellation").alias("cancelled"),
+        F.count_if(landed).alias("arrivals"),
+        F.avg(F.when(landed, F.col("delay_minutes"))).alias("mean_arrival_delay_minutes"),
+    )
+
+
+def with_names(routes: DataFrame, airlines: DataFrame, airports: DataFrame) -> DataFrame:
+    """Add the names of airline and destination."""
+    airline = airlines.select("carrier", F.col("name").alias("airline"))
+    destination = airports.select(F.col("faa").alias("dest"), F.col("name").alias("destination"))
+    return routes.join(F.broadcast(airline), "carrier", "left").join(F.broadcast(destination), "dest", "left")

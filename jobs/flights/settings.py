@@ -1,0 +1,80 @@
+"""The settings of the flights job: one frozen class, one TOML file per environment."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spark_ext.errors import SchemaError
+from spark_ext.versions import conf_file
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """What the job reads, where it writes, and how long it waits for late events.
+
+    Attributes
+    ----------
+    topic : str
+        Topic with the flight events.
+    bootstrap_servers : str
+        Addresses of the broker.
+    out : str
+        Folder for ``tables/`` and ``checkpoints/``.
+    lateness_hours : int, > 0
+        How far the watermark stays behind the latest event time. An event whose hour ended before the watermark
+        goes to the late table.
+    max_offsets_per_trigger : int, > 0
+        Most events of one batch.
+    trigger : str
+        Time between batches when the job follows the stream.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: str
+    bootstrap_servers: str
+    out: str
+    lateness_hours: int = Field(gt=0)
+    max_offsets_per_trigger: int = Field(gt=0)
+    trigger: str
+
+    @property
+    def lateness(self) -> timedelta:
+        """`lateness_hours` as a duration."""
+        return timedelta(hours=self.lateness_hours)
+
+    def table(self, name: str) -> str:
+        """Return the path of a table."""
+        return f"{self.out}/tables/{name}"
+
+    def checkpoint(self, name: str) -> str:
+        """Return the path of a query's checkpoint."""
+        return f"{self.out}/checkpoints/{name}"
+
+    @classmethod
+    def load(cls, environment: str, **overrides: str | int | None) -> Settings:
+        """Read ``conf/flights/<environment>.toml``; arguments that are not None win over it.
+
+        Raises
+        ------
+        SchemaError
+            The file is missing, or has an unknown or wrong key.
+        """
+        file = conf_file(f"flights/{environment}.toml")
+        try:
+            found = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+            return cls.model_validate({**found, **{key: value for key, value in overrides.items() if value is not None}})
+        except (OSError, ValidationError, tomllib.TOMLDecodeError) as error:
+            raise SchemaError(
+                "load",
+                "settings",
+                str(file),
+                expected="the keys of jobs.flights.settings.Settings",
+                got=str(error),
+                todo="correct the file",
+            ) from error

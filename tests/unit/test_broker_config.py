@@ -1,0 +1,53 @@
+"""The text of server.properties, without a JVM."""
+
+import pytest
+
+from spark_ext.broker import Broker
+from spark_ext.broker.config import ClusterConfig, Ports
+from spark_ext.errors import BrokerError
+
+THREE = [Ports(broker=20000 + n, controller=30000 + n) for n in (1, 2, 3)]
+
+
+def settings(config: ClusterConfig, node: int, ports: list[Ports]) -> dict[str, str]:
+    pairs = [line.split("=", 1) for line in config.server_properties(node, ports).splitlines()]
+    assert len(dict(pairs)) == len(pairs), "every setting once"
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("nodes", [0, 2, 4, -1])
+def test_only_one_or_three_nodes(nodes: int) -> None:
+    with pytest.raises(BrokerError, match=f"expected nodes=1 or nodes=3, got nodes={nodes}; use one of them"):
+        Broker(nodes=nodes)
+
+
+def test_every_socket_is_on_the_loopback() -> None:
+    got = settings(ClusterConfig(3, {}), 2, THREE)
+    assert got["listeners"] == "BROKER://127.0.0.1:20002,CONTROLLER://127.0.0.1:30002"
+    assert got["advertised.listeners"] == "BROKER://127.0.0.1:20002"
+    assert got["controller.quorum.voters"] == "1@127.0.0.1:30001,2@127.0.0.1:30002,3@127.0.0.1:30003"
+
+
+@pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, "1", "1"), (3, "3", "2")])
+def test_three_nodes_keep_three_copies(nodes: int, copies: str, in_sync: str) -> None:
+    got = settings(ClusterConfig(nodes, {}), 1, THREE[:nodes])
+    assert {value for key, value in got.items() if key.endswith("replication.factor")} == {copies}
+    assert {value for key, value in got.items() if key.endswith(("min.isr", "min.insync.replicas"))} == {in_sync}
+    assert got["auto.create.topics.enable"] == "false"
+
+
+def test_properties_replace_defaults_and_keep_backslashes() -> None:
+    got = settings(ClusterConfig(1, {"num.io.threads": "8", "some.pattern": r"a\d"}), 1, THREE[:1])
+    assert got["num.io.threads"] == "8"
+    assert got["some.pattern"] == r"a\\d", "a single backslash would be read as an escape"
+
+
+@pytest.mark.parametrize("name", ["listeners", "node.id", "log.dirs", "controller.quorum.voters"])
+def test_properties_cannot_move_a_node(name: str) -> None:
+    with pytest.raises(BrokerError, match=f"cannot set property '{name}': expected .*, got 'x'; leave it out"):
+        Broker(properties={name: "x"})
+
+
+def test_a_stopped_broker_has_no_address() -> None:
+    with pytest.raises(BrokerError, match="expected a node from 1 to 1 of a started broker, got 0 started nodes; start the broker"):
+        _ = Broker().bootstrap_servers
