@@ -15,6 +15,7 @@ __all__ = [
     "QueryError",
     "SchemaError",
     "SessionError",
+    "SettingsError",
     "VersionMismatchError",
 ]
 
@@ -81,6 +82,10 @@ class QueryError(EngineError, RuntimeError):
 
 class SessionError(EngineError, RuntimeError):
     """A running Spark session cannot be used."""
+
+
+class SettingsError(EngineError, ValueError):
+    """A setting or an argument cannot be used."""
 
 
 class SchemaError(EngineError, ValueError):

@@ -167,9 +167,14 @@ def _ivy(wanted: Sequence[Jar], into: Path, *, transitive: bool) -> None:
             missing[0].file_name if missing else "all",
             expected="every jar of conf/jars.lock",
             got=f"{len(missing)} of {len(wanted)} missing",
-            why=f"Ivy said: {said[-600:]}",
+            why=f"Ivy said: {_told(said)}",
             todo="check that Maven Central is reachable, or name a mirror's Ivy settings file in MILLRACE_IVY_SETTINGS",
         )
+
+
+def _told(said: str) -> str:
+    telling = [line.strip(" :\t") for line in said.splitlines() if "not found" in line or "ERROR" in line or "Exception" in line]
+    return ", ".join(dict.fromkeys(telling))[:400] or said[-400:]
 
 
 def _ivy_jar() -> Path:

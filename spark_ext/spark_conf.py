@@ -19,7 +19,7 @@ def user_defaults() -> dict[str, str]:
 
 def write_properties(settings: Mapping[str, str], file: Path) -> None:
     """Write settings as a Java properties file that only this user can read."""
-    lines = [f"{key} {_escaped(value)}" for key, value in sorted(settings.items())]
+    lines = [f"{key}={_escaped(value)}" for key, value in sorted(settings.items())]
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="latin-1") as opened:  # what Java's reader expects
         opened.write("\n".join(lines) + "\n")

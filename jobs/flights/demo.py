@@ -6,12 +6,14 @@ shares no code with it.
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -22,14 +24,15 @@ from jobs.flights.publish import progress_bar, publish
 from jobs.flights.report import report
 from jobs.flights.settings import Settings
 from spark_ext.broker import Broker
+from spark_ext.errors import SettingsError
 from spark_ext.ops.cli import command
 
-PARTITIONS = 2
-PROGRAM = Path(__file__).with_name("main.py")
+PARTITIONS: Final = 2
+PROGRAM: Final = Path(__file__).with_name("main.py")
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for tables, checkpoints and the plot; must not exist.")] = Path("out/flights"),
+    out: Annotated[Path, typer.Option(help="Folder for tables, checkpoints and the plot; an earlier demo's is replaced.")] = Path("out/flights"),
     follow: Annotated[bool, typer.Option(help="Play the year as a live stream, until Ctrl-C.")] = False,
     speed_up: Annotated[float, typer.Option(help="With --follow: seconds of timetable per second.")] = 86_400.0,
 ) -> None:
@@ -37,7 +40,7 @@ def demo(
     console = Console(stderr=True)
     started = time.monotonic()
     settings = Settings.load("local", out=str(out))
-    _make_room(out, console)
+    _make_room(out)
     year = events()
     with Broker() as broker:
         broker.create_topic(settings.topic, partitions=PARTITIONS)
@@ -63,3 +66,38 @@ def demo(
     console.print(f"took {time.monotonic() - started:.0f} s; the tables are in {out / 'tables'}", highlight=False)
     if not proof.ok:
         raise typer.Exit(1)
+
+
+def run_job(bootstrap_servers: str, out: Path, *options: str) -> None:
+    """Run the job under spark-submit, as a user would, and wait for it.
+
+    Raises
+    ------
+    typer.Exit
+        The job failed; with its exit code.
+    """
+    millrace = [str(Path(sys.executable).with_name("millrace"))]
+    arguments = ["submit", str(PROGRAM), "--bootstrap-servers", bootstrap_servers, "--out", str(out), *options]
+    # Ctrl-C reaches the job by itself, which then ends at a batch boundary: wait for that instead of killing it.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        done = subprocess.run([*millrace, *arguments], check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def _make_room(out: Path) -> None:
+    if not out.exists():
+        return
+    strange = sorted(entry.name for entry in out.iterdir() if entry.name not in {"tables", "checkpoints", PLOT})
+    if strange:
+        raise SettingsError(
+            "replace", "folder", str(out), expected="what an earlier demo left", got=repr(strange[:5]), todo="give another folder with --out"
+        )
+    shutil.rmtree(out)
+
+
+if __name__ == "__main__":
+    command(demo)

@@ -131,7 +131,8 @@ def _scheduled_arrival(departs: pd.Series, hhmm: pd.Series, zone: pd.Series) -> 
         same_day = midnight + _minutes(hhmm[rows] // 100 * 60 + hhmm[rows] % 100)
         today, tomorrow = (_localise(wall, str(name)) for wall in (same_day, same_day + pd.Timedelta(days=1)))
         parts.append(today.where(today > leaves, tomorrow))
-    return pd.concat(parts).sort_index()
+    arrives: pd.Series = pd.concat(parts).sort_index()
+    return arrives
 
 
 def _localise(wall: pd.Series, zone: str) -> pd.Series:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from spark_ext.errors import SchemaError
+from spark_ext.errors import SettingsError
 from spark_ext.versions import conf_file
 
 __all__ = ["Settings"]
@@ -62,7 +62,7 @@ class Settings(BaseModel):
 
         Raises
         ------
-        SchemaError
+        SettingsError
             The file is missing, or has an unknown or wrong key.
         """
         file = conf_file(f"flights/{environment}.toml")
@@ -70,7 +70,7 @@ class Settings(BaseModel):
             found = tomllib.loads(Path(file).read_text(encoding="utf-8"))
             return cls.model_validate({**found, **{key: value for key, value in overrides.items() if value is not None}})
         except (OSError, ValidationError, tomllib.TOMLDecodeError) as error:
-            raise SchemaError(
+            raise SettingsError(
                 "load",
                 "settings",
                 str(file),

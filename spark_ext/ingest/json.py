@@ -90,15 +90,15 @@ def parse_json(
     # inline() keeps the optimiser from parsing once per column that is used.
     parsed = placed.select("*", F.inline(F.array(F.from_json(F.when(fits, text), with_corrupt, STRICT))))
 
-    one_document = F.when(F.instr(text, "}") == F.length(text), F.lit(True)).otherwise(  # cheap for flat objects, exact for all
-        F.coalesce(F.json_array_length(F.concat(F.lit("["), text, F.lit("]"))) == 1, F.lit(False))
-    )
+    one_document = _is_one_document(text)
+    bare = F.btrim(text, F.lit(" \t\r\n"))
+    is_object = one_document & bare.startswith("{") & F.try_parse_json(text).isNotNull()
     reason = (
         F.when(F.col(VALUE).isNull(), "tombstone")
         .when(~fits, "too_large")
         .when(~F.is_valid_utf8(text), "utf8")
-        .when(F.trim(text) == "", "empty")
-        .when(F.col(CORRUPT).isNotNull(), F.when(one_document & F.ltrim(text).startswith("{"), "type").otherwise("malformed"))
+        .when(bare == "", "empty")
+        .when(F.col(CORRUPT).isNotNull(), F.when(is_object, "type").otherwise("malformed"))
         .when(~one_document, "trailing_bytes")
     )
     detail = F.lit(None).cast("string")
@@ -125,6 +125,18 @@ def parse_json(
         F.when(~bad, F.col(field.name)).alias(field.name) if field.name == event_time else F.col(field.name) for field in schema.fields
     ]
     return judged.select(*columns, SOURCE, dead.alias(DEAD))
+
+
+def _is_one_document(text: Column) -> Column:
+    """Tell whether nothing stands behind the first document: at once for flat objects, exactly for all others."""
+
+    # As the only element of an array, and as the first of two: a bracket in the text can end the one or the other
+    # array early, but never both after the right number of elements.
+    def elements(behind: str) -> Column:
+        return F.json_array_length(F.concat(F.lit("["), text, F.lit(behind)))
+
+    exactly = (elements("]") == 1) & (elements(",0]") == 2)  # noqa: PLR2004 (the document and the 0)
+    return F.when(F.instr(text, "}") == F.length(text), F.lit(True)).otherwise(F.coalesce(exactly, F.lit(False)))
 
 
 def _infinite_candidates(schema: StructType) -> list[str]:

@@ -7,39 +7,13 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from deltalake.exceptions import DeltaError
 from rich.console import Console
-from rich.table import Table
 
 from jobs.flights.check.broker import ProofError
-from jobs.flights.check.proof import Result, check
-
-SHOWN: Final = 20
-
-
-def show(result: Result, console: Console) -> None:
-    """Print what was compared, the sum of rows, and the first differences."""
-    table = Table(title="flights, recomputed with pandas")
-    table.add_column("compared")
-    table.add_column("rows", justify="right")
-    table.add_column("differences", justify="right")
-    for step in result.steps:
-        colour = "red" if step.mismatches else "green"
-        table.add_row(step.name, f"{step.compared:,}", f"[{colour}]{len(step.mismatches):,}[/]")
-    console.print(table)
-    parts = f"{result.facts:,} facts + {result.dead_letters:,} dead letters + {result.late_rows:,} late rows"
-    sign = "=" if result.broker_rows == result.facts + result.dead_letters + result.late_rows else "≠"
-    console.print(f"{result.broker_rows:,} broker rows {sign} {parts}")
-    if result.ok:
-        console.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
-        return
-    for text in result.mismatches[:SHOWN]:
-        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    more = len(result.mismatches) - SHOWN
-    if more > 0:
-        console.print(f"and {more:,} more differences", style="red")
+from jobs.flights.check.proof import check
+from jobs.flights.check.summary import summarise
 
 
 def main() -> int:
@@ -57,7 +31,7 @@ def main() -> int:
     except (DeltaError, OSError, ProofError) as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
-    show(result, console)
+    summarise(result, console=console)
     console.print(f"checked in {time.monotonic() - started:.1f} s", style="dim")
     return 0 if result.ok else 1
 

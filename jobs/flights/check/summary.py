@@ -1,0 +1,38 @@
+"""The proof on one screen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.flights.check.proof import Result
+
+__all__ = ["summarise"]
+
+SHOWN: Final = 20
+
+
+def summarise(result: Result, *, console: Console | None = None) -> None:
+    """Print what was compared, the sum of rows, and the first differences."""
+    screen = console or Console()
+    table = Table(title="flights, recomputed with pandas")
+    table.add_column("compared")
+    table.add_column("rows", justify="right")
+    table.add_column("differences", justify="right")
+    for step in result.steps:
+        colour = "red" if step.mismatches else "green"
+        table.add_row(step.name, f"{step.compared:,}", f"[{colour}]{len(step.mismatches):,}[/]")
+    screen.print(table)
+    parts = f"{result.facts:,} facts + {result.dead_letters:,} dead letters + {result.late_rows:,} late rows"
+    sign = "=" if result.broker_rows == result.facts + result.dead_letters + result.late_rows else "≠"
+    screen.print(f"{result.broker_rows:,} broker rows {sign} {parts}")
+    if result.ok:
+        screen.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
+        return
+    for text in result.mismatches[:SHOWN]:
+        screen.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    more = len(result.mismatches) - SHOWN
+    if more > 0:
+        screen.print(f"and {more:,} more differences", style="red")
