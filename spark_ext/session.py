@@ -81,6 +81,7 @@ def defaults(*, local: bool) -> dict[str, str]:
         "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
+        "spark.sql.streaming.stopTimeout": "60s",  # a function that hangs must not hang the stop as well
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Small batches: a table's log needs no 50 tasks to be read.
         "spark.databricks.delta.snapshotPartitions": "2",

@@ -26,13 +26,14 @@ def _client(servers: str) -> Iterator[KafkaAdminClient]:
         client.close()
 
 
-def alive_nodes(servers: str) -> set[int]:
-    """Return the nodes that the cluster counts as alive; none if it does not answer within 5 s."""
+def alive_nodes(servers: str, cluster_id: str) -> set[int]:
+    """Return the nodes that the cluster counts as alive; none if it does not answer within 5 s, or another one does."""
     try:
         with _client(servers) as client:
-            return {broker["broker_id"] for broker in client.describe_cluster()["brokers"] if not broker["is_fenced"]}
+            cluster = client.describe_cluster()
     except KafkaError:
         return set()
+    return {broker["broker_id"] for broker in cluster["brokers"] if cluster["cluster_id"] == cluster_id and not broker["is_fenced"]}
 
 
 def topic_count(servers: str) -> int | None:

@@ -17,7 +17,7 @@ from typing import Final, Self
 from tenacity import RetryError, Retrying, retry, retry_if_exception_type, retry_if_result, stop_after_attempt, stop_after_delay, wait_fixed
 
 from spark_ext.broker import admin
-from spark_ext.broker.config import LOOPBACK, ClusterConfig
+from spark_ext.broker.config import LOOPBACK, ClusterConfig, Ports
 from spark_ext.broker.node import LostRaceError, Node, java_command, stop_nodes
 from spark_ext.broker.ports import choose_ports, is_open
 from spark_ext.errors import BrokerError
@@ -76,7 +76,9 @@ class Broker:
         self._given = directory
         self._detached = detached
         self._nodes: list[Node] = []
+        self._ports: list[Ports] = []
         self._java: list[str] = []
+        self._cluster_id = ""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -134,7 +136,7 @@ class Broker:
         self._stop(keep=False)
 
     def kill(self, node: int = 1) -> None:
-        """End a node as a power cut would (SIGKILL); returns when it is gone, its data stays."""
+        """End a node without warning (SIGKILL); returns when it is gone, its data stays."""
         self._node(node).kill()
 
     def restart(self, node: int = 1) -> None:
@@ -149,8 +151,9 @@ class Broker:
         chosen = self._node(node)
         others = [each for each in self._nodes if each is not chosen and each.state() == "up"]
         stop_nodes([chosen])
+        self._write_properties(chosen)  # another broker may have tried this folder meanwhile
         chosen.start(self._java, detached=self._detached)
-        _wait_until_ready([chosen, *others])
+        self._wait_until_ready([chosen, *others])
 
     def pause(self, node: int = 1) -> None:
         """Freeze a node (SIGSTOP), as a long garbage collection would: connections stay, answers do not come."""
@@ -190,18 +193,40 @@ class Broker:
     @retry(retry=retry_if_exception_type(LostRaceError), stop=stop_after_attempt(START_ATTEMPTS), reraise=True)
     def _start(self, directory: Path) -> None:
         self._kill_all()  # what an earlier attempt left
-        cluster_id = _cluster_id(directory, self._config.nodes)
-        ports = choose_ports(self._config.nodes)
-        for number, own in enumerate(ports, start=1):
+        self._cluster_id = _cluster_id(directory, self._config.nodes)
+        self._ports = choose_ports(self._config.nodes)
+        for number, own in enumerate(self._ports, start=1):
             node = Node(number, directory / f"node-{number}", own.broker)
             node.directory.mkdir(parents=True, exist_ok=True)
-            (node.directory / "server.properties").write_text(self._config.server_properties(number, ports), encoding="utf-8")
+            self._write_properties(node)
             self._nodes.append(node)
         with ThreadPoolExecutor() as pool:  # half a second each, side by side
-            list(pool.map(lambda node: node.format(self._java, cluster_id), self._nodes))
+            list(pool.map(lambda node: node.format(self._java, self._cluster_id), self._nodes))
         for node in self._nodes:
             node.start(self._java, detached=self._detached)
-        _wait_until_ready(self._nodes)
+        self._wait_until_ready(self._nodes)
+
+    def _write_properties(self, node: Node) -> None:
+        text = self._config.server_properties(node.number, self._ports)
+        (node.directory / "server.properties").write_text(text, encoding="utf-8")
+
+    def _wait_until_ready(self, nodes: Sequence[Node]) -> None:
+        patience = Retrying(
+            retry=retry_if_result(lambda ready: not ready), stop=stop_after_delay(READY_TIMEOUT_S), wait=wait_fixed(PROBE_EVERY_S)
+        )
+        try:
+            patience(self._ready, nodes)
+        except RetryError:
+            expected = f"{len(nodes)} nodes that serve within {READY_TIMEOUT_S:.0f} s"
+            raise nodes[0].error("start", expected=expected, got="fewer", sort=LostRaceError) from None
+
+    def _ready(self, nodes: Sequence[Node]) -> bool:
+        for node in nodes:
+            node.check_running()
+        # Ports first: a cluster may still count a node as alive that was killed a moment ago.
+        if not all(is_open(node.port) for node in nodes):
+            return False
+        return {node.number for node in nodes} <= admin.alive_nodes(servers_of(nodes), self._cluster_id)
 
     def _node(self, number: int) -> Node:
         if not 1 <= number <= len(self._nodes):
@@ -235,24 +260,6 @@ class Broker:
 def servers_of(nodes: Sequence[Node]) -> str:
     """Return the addresses of nodes as Kafka clients want them."""
     return ",".join(f"{LOOPBACK}:{node.port}" for node in nodes)
-
-
-def _wait_until_ready(nodes: Sequence[Node]) -> None:
-    patience = Retrying(
-        retry=retry_if_result(lambda ready: not ready), stop=stop_after_delay(READY_TIMEOUT_S), wait=wait_fixed(PROBE_EVERY_S)
-    )
-    try:
-        patience(_ready, nodes)
-    except RetryError:
-        expected = f"{len(nodes)} nodes that serve within {READY_TIMEOUT_S:.0f} s"
-        raise nodes[0].error("start", expected=expected, got="fewer", sort=LostRaceError) from None
-
-
-def _ready(nodes: Sequence[Node]) -> bool:
-    for node in nodes:
-        node.check_running()
-    # Ports first: a cluster may still count a node as alive that was killed a moment ago.
-    return all(is_open(node.port) for node in nodes) and {node.number for node in nodes} <= admin.alive_nodes(servers_of(nodes))
 
 
 def _cluster_id(directory: Path, size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -81,7 +82,8 @@ class Query:
         Parameters
         ----------
         timeout_s : float
-            Longest wait for the current batch, in seconds; then it is cut off, and replayed at the next start.
+            Longest wait for the current batch, in seconds; then its Spark job is interrupted, and the batch replayed
+            at the next start.
 
         Returns
         -------
@@ -149,6 +151,17 @@ class Query:
                 self._changed.notify_all()
 
 
+class _InterruptedBatch(RuntimeError):
+    """Ends the call of a batch that must not happen."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], _InterruptedBatch))
+
+
+logging.getLogger("py4j.clientserver").addFilter(_is_news)  # it reports every exception, also this one, as an error
+
+
 def _first_cause(text: str) -> str:
     """Take the one line that names the cause out of the pages that Spark prints."""
     raised = re.findall(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)\b.*)$", text, re.MULTILINE)
@@ -164,7 +177,7 @@ def _wait_for_interrupt(rows: DataFrame) -> None:
         jvm.java.lang.Thread.sleep(PARKED_MS)
     except Py4JJavaError:
         # Spark knows an interruption by this text, which its pattern can only bear when it is short.
-        raise RuntimeError(INTERRUPTED) from None
+        raise _InterruptedBatch(INTERRUPTED) from None
 
 
 def start(

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from spark_ext.broker import Broker
+from spark_ext.broker import Broker, cluster
+from spark_ext.broker.config import Ports
+from spark_ext.broker.ports import choose_ports
 from spark_ext.errors import BrokerError
 
 pytestmark = pytest.mark.kafka
@@ -133,6 +137,15 @@ def test_two_brokers_do_not_collide(broker: Broker, breakable: Broker) -> None:
     assert "mine" not in AdminClient({"bootstrap.servers": breakable.bootstrap_servers}).list_topics(timeout=10).topics
 
 
+def test_a_port_lost_to_another_broker_is_tried_again(breakable: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [Ports(breakable.nodes[0].port, choose_ports(1)[0].controller)]
+    attempts = iter([taken, choose_ports(1)])
+    monkeypatch.setattr(cluster, "choose_ports", lambda nodes: next(attempts))
+    with Broker() as second:
+        assert next(attempts, None) is None, "it took both"
+        assert second.bootstrap_servers != breakable.bootstrap_servers
+
+
 def test_a_killed_node_comes_back_with_its_data(breakable: Broker) -> None:
     breakable.create_topic("durable")
     assert produce(breakable.bootstrap_servers, "durable", ROWS) == len(ROWS)
@@ -197,3 +210,16 @@ def test_a_failure_keeps_the_folder(caplog: pytest.LogCaptureFixture) -> None:
     assert (folders[0] / "node-1" / "kafka.log").is_file()
     assert str(folders[0]) in caplog.text
     shutil.rmtree(folders[0])
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ends a process with its parent, by setpriv of util-linux")
+def test_the_node_dies_with_a_killed_owner() -> None:
+    program = (
+        "from spark_ext.broker import Broker; b = Broker(); b.start(); print(b.nodes[0].process.pid, b.directory, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        pid, directory = owner.stdout.readline().split()
+        node = psutil.Process(int(pid))
+        owner.kill()
+    assert node.wait(10) is None
+    shutil.rmtree(directory)

@@ -1,0 +1,383 @@
+"""The proof passes on what a slow model wrote, row by row, and reports each kind of damage."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from rich.console import Console
+
+from jobs.flights.check import Result, __main__, expected, prove, summarise
+from jobs.flights.check.broker import FIELDS, ProofError, parse
+from jobs.flights.check.compare import differences
+from jobs.flights.events import dimensions, events
+from jobs.flights.publish import records as serialise
+
+Row = dict[str, Any]
+ROWS, BATCH_ROWS, PARTITIONS = 900, 100, 2
+LATENESS = timedelta(hours=1)
+PUBLISHED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TIME = pa.timestamp("us", "UTC")
+GARBAGE = [
+    b"no json", b"", None, b"\xff\xfe{}", b"[1]", b'"text"', b'{"event":"departure"}', b"{}{}",
+    b'{"event":"diverted","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA","flight":1545,'
+    b'"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    b'{"event":"departure","event_time":"yesterday","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA","flight":1545,'
+    b'"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    b'{"event":"departure","event_time":"2999-01-01T10:15:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA","flight":1545,'
+    b'"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    b'{"event":"departure","event_time":"2013-01-01T10:15:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA","flight":"1545",'
+    b'"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    b'{"event":"departure","event_time":"2013-01-01T10:15:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA","flight":4294967296,'
+    b'"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+]  # fmt: skip
+
+EVENT = [
+    ("event", pa.string()), ("event_time", TIME), ("scheduled_time", TIME), ("carrier", pa.string()), ("flight", pa.int32()),
+    ("tailnum", pa.string()), ("origin", pa.string()), ("dest", pa.string()), ("delay_minutes", pa.int32()),
+    ("source", pa.struct([("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("timestamp", TIME)])),
+    ("event_date", pa.date32()),
+]  # fmt: skip
+SCHEMAS = {
+    "flight_events": pa.schema(EVENT),
+    "late_events": pa.schema([*EVENT, ("batch_id", pa.int64()), ("watermark", TIME)]),
+    "dead_letters": pa.schema(
+        [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("timestamp", TIME), ("key", pa.binary()),
+         ("value", pa.binary()), ("reason", pa.string()), ("detail", pa.string())]
+    ),
+    "hourly_departures": pa.schema(
+        [("origin", pa.string()), ("window_start", TIME), ("window_end", TIME), ("departures", pa.int64()), ("cancelled", pa.int64()),
+         ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()), ("distinct_aircraft", pa.int64()),
+         ("temp", pa.float64()), ("wind_speed", pa.float64()), ("precip", pa.float64()), ("visib", pa.float64())]
+    ),
+    "routes": pa.schema(
+        [("origin", pa.string()), ("dest", pa.string()), ("carrier", pa.string()), ("airline", pa.string()), ("destination", pa.string()),
+         ("departures", pa.int64()), ("cancelled", pa.int64()), ("arrivals", pa.int64()), ("mean_arrival_delay_minutes", pa.float64())]
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class World:
+    """A topic and what a right job makes of it, open to damage."""
+
+    records: list[Row]
+    flights: pd.DataFrame
+    tables: dict[str, list[Row]]
+    log: list[tuple[int, dict[str, int]]]  # watermark and end offsets of each batch
+
+    def prove(self, out: Path) -> Result:
+        for name, rows in self.tables.items():
+            write_deltalake(str(out / "tables" / name), pa.Table.from_pylist(rows, SCHEMAS[name]))
+        folder = out / "checkpoints" / "events" / "spark" / "offsets"
+        folder.mkdir(parents=True)
+        for batch, (watermark, ends) in enumerate(self.log):
+            text = f"v1\n{json.dumps({'batchWatermarkMs': watermark, 'conf': {}})}\n{json.dumps({'flights': ends})}"
+            (folder / str(batch)).write_text(text, encoding="utf-8")
+            (folder / f".{batch}.crc").write_bytes(b"crc")
+        return prove(frame(self.records), self.flights, out, "flights", lateness=LATENESS)
+
+
+def frame(records: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame(records).astype({"timestamp": "datetime64[ms, UTC]", "key": object, "value": object})
+
+
+@pytest.fixture(scope="module")
+def year() -> pd.DataFrame:
+    return events()
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, pd.DataFrame]:
+    return dimensions()
+
+
+@pytest.fixture
+def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
+    """One row at a time, dictionaries, no cleverness."""
+    some = year.head(ROWS)
+    values: list[tuple[bytes | None, bytes | None]] = [*serialise(some)]
+    for number, value in enumerate(GARBAGE):
+        values.insert(50 * (number + 1), (None if number % 2 else b"key", value))
+    records = []
+    ends = dict.fromkeys(range(PARTITIONS), 0)
+    for number, (key, value) in enumerate(values):
+        partition = number % PARTITIONS
+        records.append({"partition": partition, "offset": ends[partition], "timestamp": PUBLISHED, "key": key, "value": value})
+        ends[partition] += 1
+
+    tables: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
+    log, watermark, newest = [], datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(0, UTC)
+    # Partition 0 is read ahead of partition 1, so that its newer rows make some of the other late.
+    by_place = sorted(records, key=lambda record: record["offset"] + 20 * record["partition"])
+    for batch, start in enumerate(range(0, len(by_place), BATCH_ROWS)):
+        part = by_place[start : start + BATCH_ROWS]
+        taken = by_place[: start + BATCH_ROWS]
+        log.append((int(watermark.timestamp() * 1000), {str(p): sum(r["partition"] == p for r in taken) for p in range(PARTITIONS)}))
+        for record in part:
+            newest = max(newest, file_record(record, batch, watermark, tables))
+        watermark = max(watermark, newest - LATENESS)
+    tables["hourly_departures"] = hours(tables["flight_events"], names["weather"])
+    tables["routes"] = routes(tables["flight_events"], names)
+    return World(records, some, tables, log)
+
+
+def file_record(record: Row, batch: int, watermark: datetime, tables: dict[str, list[Row]]) -> datetime:
+    source = {"topic": "flights"} | {name: record[name] for name in ("partition", "offset", "timestamp")}
+    if record["value"] in GARBAGE:
+        tables["dead_letters"].append({**source, "key": record["key"], "value": record["value"], "reason": "garbage"})
+        return datetime.fromtimestamp(0, UTC)
+    row: Row = json.loads(record["value"])
+    for name in ("event_time", "scheduled_time"):
+        row[name] = datetime.fromisoformat(row[name])
+    row |= {"source": source, "event_date": row["event_time"].date()}
+    if hour_of(row) + timedelta(hours=1) <= watermark:
+        tables["late_events"].append({**row, "batch_id": batch, "watermark": watermark})
+    else:
+        tables["flight_events"].append(row)
+    return row["event_time"]
+
+
+def hour_of(row: Row) -> datetime:
+    time: datetime = row["event_time"]
+    return time.replace(minute=0, second=0)
+
+
+def hours(facts: list[Row], weather: pd.DataFrame) -> list[Row]:
+    measured = {(row["origin"], row["time_hour"]): row for row in weather.to_dict("records")}
+    groups = defaultdict(list)
+    for row in facts:
+        if row["event"] != "arrival":
+            groups[row["origin"], hour_of(row)].append(row)
+    result = []
+    for (origin, start), rows in groups.items():
+        left = [row for row in rows if row["event"] == "departure"]
+        delays = [row["delay_minutes"] for row in left]
+        weather_then = measured.get((origin, pd.Timestamp(start)), {})
+        result.append(
+            {
+                "origin": origin, "window_start": start, "window_end": start + timedelta(hours=1), "departures": len(left),
+                "cancelled": len(rows) - len(left), "mean_delay_minutes": sum(delays) / len(delays) if delays else None,
+                "worst_delay_minutes": max(delays, default=None), "distinct_aircraft": len({row["tailnum"] for row in left} - {None}),
+                **{name: weather_then.get(name) for name in ("temp", "wind_speed", "precip", "visib")},
+            }
+        )  # fmt: skip
+    return result
+
+
+def routes(facts: list[Row], names: dict[str, pd.DataFrame]) -> list[Row]:
+    airlines = dict(zip(names["airlines"]["carrier"], names["airlines"]["name"], strict=True))
+    airports = dict(zip(names["airports"]["faa"], names["airports"]["name"], strict=True))
+    groups = defaultdict(list)
+    for row in facts:
+        groups[row["origin"], row["dest"], row["carrier"]].append(row)
+    result = []
+    for (origin, dest, carrier), rows in groups.items():
+        delays = [row["delay_minutes"] for row in rows if row["event"] == "arrival"]
+        count = {event: sum(row["event"] == event for row in rows) for event in ("departure", "cancellation", "arrival")}
+        result.append(
+            {
+                "origin": origin, "dest": dest, "carrier": carrier, "airline": airlines[carrier], "destination": airports[dest],
+                "departures": count["departure"], "cancelled": count["cancellation"], "arrivals": count["arrival"],
+                "mean_arrival_delay_minutes": sum(delays) / len(delays) if delays else None,
+            }
+        )  # fmt: skip
+    return result
+
+
+def test_a_right_job_passes(world: World, tmp_path: Path) -> None:
+    result = world.prove(tmp_path)
+    assert result.mismatches == []
+    assert result.ok
+    assert result.broker_rows == ROWS + len(GARBAGE) == result.facts + result.dead_letters + result.late_rows
+    assert result.dead_letters == len(GARBAGE)
+    assert result.late_rows > 0, "a test without a late row proves little"
+    assert any(row["destination"].startswith("Luis Munoz") for row in world.tables["routes"])
+
+
+def change(table: str, column: str, value: object, *, where: Callable[[Row], bool] = lambda _: True) -> Callable[[World], None]:
+    def damage(world: World) -> None:
+        row = next(row for row in world.tables[table] if where(row))
+        row[column] = value
+
+    return damage
+
+
+def drop(table: str) -> Callable[[World], None]:
+    def damage(world: World) -> None:
+        world.tables[table].pop(3)
+
+    return damage
+
+
+def repeat(table: str) -> Callable[[World], None]:
+    return lambda world: world.tables[table].append(world.tables[table][0])
+
+
+def nudge_a_mean(world: World) -> None:
+    row = next(row for row in world.tables["hourly_departures"] if row["mean_delay_minutes"])
+    row["mean_delay_minutes"] *= 1 + 1e-7
+
+
+def invent_a_window(world: World) -> None:
+    world.tables["hourly_departures"].append({**world.tables["hourly_departures"][0], "origin": "XXX"})
+
+
+def accept_a_late_row(world: World) -> None:
+    row = world.tables["late_events"].pop(0)
+    world.tables["flight_events"].append({name: row[name] for name in SCHEMAS["flight_events"].names})
+
+
+def call_a_fact_late(world: World) -> None:
+    row = world.tables["flight_events"].pop(0)
+    world.tables["late_events"].append({**row, "batch_id": 0, "watermark": PUBLISHED})
+
+
+def bury_a_fact(world: World) -> None:
+    source = world.tables["flight_events"].pop(0)["source"]
+    world.tables["dead_letters"].append({**source, "key": None, "value": b"?", "reason": "none"})
+
+
+def lose_a_record(world: World) -> None:
+    world.records.pop(10)
+
+
+def publish_twice(world: World) -> None:
+    last = max(record["offset"] for record in world.records if record["partition"] == 0)
+    world.records.append({**world.records[0], "offset": last + 1})
+
+
+def move_a_watermark(world: World) -> None:
+    watermark, ends = world.log[4]
+    world.log[4] = (watermark + 1, ends)
+
+
+def forget_the_last_batch(world: World) -> None:
+    world.log.pop()
+
+
+DAMAGE = {
+    "a changed mean": (nudge_a_mean, r"hourly_departures \(origin \w{3}, window_start .*\), mean_delay_minutes: expected .*, got"),
+    "a mean gone": (change("hourly_departures", "mean_delay_minutes", None, where=lambda row: row["departures"] > 0), "got null"),
+    "a changed worst delay": (change("hourly_departures", "worst_delay_minutes", 9999), "worst_delay_minutes: expected .*, got 9999"),
+    "a changed count": (change("hourly_departures", "departures", 77), "departures: expected .*, got 77"),
+    "aircraft counted twice": (change("hourly_departures", "distinct_aircraft", 77), "distinct_aircraft: expected .*, got 77"),
+    "other weather": (change("hourly_departures", "temp", -40.0), "temp: expected .*, got -40.0"),
+    "a missing window": (drop("hourly_departures"), "hourly_departures .*: expected a row, got none"),
+    "an invented window": (invent_a_window, r"hourly_departures \(origin XXX, .*: expected no row, got one"),
+    "a repeated window": (repeat("hourly_departures"), "hourly_departures .*: expected one row, got another"),
+    "a renamed airline": (change("routes", "airline", "Nobody"), "routes .*airline: expected .*, got Nobody"),
+    "a renamed airport": (change("routes", "destination", None), "routes .*destination: expected .*, got null"),
+    "a missing route": (drop("routes"), "routes .*: expected a row, got none"),
+    "a lost fact": (drop("flight_events"), "flight_events .*: expected a row, got none"),
+    "a fact written twice": (repeat("flight_events"), "flight_events .*: expected one row, got another"),
+    "a changed fact": (change("flight_events", "tailnum", "N1"), "tailnum: expected N14228, got N1"),
+    "a fact of another day": (change("flight_events", "event_date", datetime(1999, 1, 1, tzinfo=UTC).date()), "event_date: expected 2013"),
+    "a late row accepted": (accept_a_late_row, "late_events .*: expected a row, got none"),
+    "a fact called late": (call_a_fact_late, "late_events .*: expected no row, got one"),
+    "a late row of another batch": (change("late_events", "batch_id", 99), "late_events .*batch_id: expected .*, got 99"),
+    "an altered dead letter": (change("dead_letters", "value", b"no jsom"), "dead_letters .*value: expected b'no json', got b'no jsom'"),
+    "a lost dead letter": (drop("dead_letters"), "dead_letters .*: expected a row, got none"),
+    "a fact among the dead": (bury_a_fact, "dead_letters .*: expected no row, got one"),
+    "a lost record": (lose_a_record, "topic .*: expected a row, got none"),
+    "an event published twice": (publish_twice, "topic .*occurrence 1.*: expected no row, got one"),
+    "another watermark": (move_a_watermark, r"offset log \(batch 4\), batchWatermarkMs: expected"),
+    "rows that nobody read": (forget_the_last_batch, "offset log: expected a batch with"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_reported(kind: str, world: World, tmp_path: Path) -> None:
+    damage, text = DAMAGE[kind]
+    damage(world)
+    result = world.prove(tmp_path)
+    assert not result.ok
+    assert [found for found in result.mismatches if re.search(text, found)], result.mismatches[:5]
+
+
+def test_the_sum_of_rows_is_shown_and_compared(world: World, tmp_path: Path) -> None:
+    drop("flight_events")(world)
+    result = world.prove(tmp_path)
+    assert "sum: expected 913 rows of the topic in the tables, got 912" in result.mismatches[-1]
+    screen = io.StringIO()
+    summarise(result, console=Console(file=screen, width=200))
+    assert f"913 broker rows ≠ {result.facts} facts + 13 dead letters + {result.late_rows} late rows" in screen.getvalue()
+
+
+def test_a_good_result_says_that_all_windows_are_equal(world: World, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    result = world.prove(tmp_path)
+    summarise(result, console=Console(file=screen, width=200))
+    assert f"all {result.windows} windows and {result.routes} routes equal" in screen.getvalue()
+
+
+def test_many_differences_are_cut(world: World, tmp_path: Path) -> None:
+    world.tables["flight_events"].clear()
+    screen = io.StringIO()
+    result = world.prove(tmp_path)
+    summarise(result, console=Console(file=screen, width=200))
+    assert screen.getvalue().count("expected a row, got none") == 20
+    assert f"and {len(result.mismatches) - 20} more differences" in screen.getvalue()
+
+
+def test_a_forgotten_start_of_the_offset_log_is_an_error(world: World, tmp_path: Path) -> None:
+    world.prove(tmp_path)
+    (tmp_path / "checkpoints" / "events" / "spark" / "offsets" / "0").unlink()
+    with pytest.raises(ProofError, match=r"expected every batch from 0 on, got batches 1 to 9 .*minBatchesToRetain"):
+        prove(frame(world.records), world.flights, tmp_path, "flights")
+
+
+def test_events_of_every_shape_are_told_from_garbage(world: World) -> None:
+    good, bad = parse(frame(world.records))
+    assert bad["value"].tolist() == GARBAGE
+    pd.testing.assert_frame_equal(good[FIELDS].reset_index(drop=True), world.flights[FIELDS])
+
+
+@pytest.mark.parametrize(
+    ("got", "equal"),
+    [([1.0, None], True), ([1.0 + 1e-12, None], True), ([1.0 + 1e-8, None], False), ([1.0, 0.0], False), ([None, None], False)],
+)
+def test_floats_are_compared_closely_and_null_only_equals_null(got: list[float | None], equal: bool) -> None:
+    frames = [pd.DataFrame({"key": [1, 2], "mean": pd.Series(values, dtype="float64")}) for values in ([1.0, None], got)]
+    assert (differences("t", frames[0], frames[1], ["key"]) == []) is equal
+
+
+def test_a_missing_column_is_a_difference() -> None:
+    expected_rows = pd.DataFrame({"key": [1], "mean": [1.0]})
+    assert differences("t", expected_rows, expected_rows[["key"]], ["key"]) == ["t: expected a column 'mean', got ['key']"]
+    assert differences("t", expected_rows, expected_rows[["mean"]], ["key"]) == ["t: expected a column 'key', got ['mean']"]
+
+
+@pytest.mark.parametrize(("damaged", "code"), [(False, 0), (True, 1)])
+def test_the_exit_code_tells(damaged: bool, code: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if damaged:
+        drop("routes")(world)
+    result = world.prove(tmp_path)
+    monkeypatch.setattr(__main__, "check", lambda *_, **__: result)
+    monkeypatch.setattr(sys, "argv", ["check", "--out", str(tmp_path), "--bootstrap-servers", "nowhere:1"])
+    assert __main__.main() == code
+
+
+def test_missing_tables_are_one_line_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: World
+) -> None:
+    monkeypatch.setattr(__main__, "check", lambda *_, **__: prove(frame(world.records), world.flights, tmp_path, "flights"))
+    monkeypatch.setattr(sys, "argv", ["check", "--out", str(tmp_path), "--bootstrap-servers", "nowhere:1"])
+    assert __main__.main() == 1
+    assert "error:" in capsys.readouterr().out
+
+
+def test_the_proof_knows_airlines_by_name() -> None:
+    assert expected.airline_names()["UA"] == "United Air Lines Inc."
