@@ -20,6 +20,7 @@ from rich.console import Console
 
 from jobs.flights.check import check, summarise
 from jobs.flights.events import events
+from jobs.flights.main import PROGRAM
 from jobs.flights.publish import progress_bar, publish
 from jobs.flights.report import report
 from jobs.flights.settings import Settings
@@ -28,11 +29,12 @@ from spark_ext.errors import SettingsError
 from spark_ext.ops.cli import command
 
 PARTITIONS: Final = 2
-PROGRAM: Final = Path(__file__).with_name("main.py")
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for tables, checkpoints and the plot; an earlier demo's is replaced.")] = Path("out/flights"),
+    out: Annotated[Path, typer.Option(help="Folder for tables, checkpoints and the plot; an earlier demo's is replaced.")] = Path(
+        "out/flights"
+    ),
     follow: Annotated[bool, typer.Option(help="Play the year as a live stream, until Ctrl-C.")] = False,
     speed_up: Annotated[float, typer.Option(help="With --follow: seconds of timetable per second.")] = 86_400.0,
 ) -> None:
@@ -94,7 +96,12 @@ def _make_room(out: Path) -> None:
     strange = sorted(entry.name for entry in out.iterdir() if entry.name not in {"tables", "checkpoints", PLOT})
     if strange:
         raise SettingsError(
-            "replace", "folder", str(out), expected="what an earlier demo left", got=repr(strange[:5]), todo="give another folder with --out"
+            "replace",
+            "folder",
+            str(out),
+            expected="what an earlier demo left",
+            got=repr(strange[:5]),
+            todo="give another folder with --out",
         )
     shutil.rmtree(out)
 

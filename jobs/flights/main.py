@@ -5,7 +5,8 @@ Run it with ``millrace submit jobs/flights/main.py``; see ``--help``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 from pyspark.sql import SparkSession
@@ -16,6 +17,8 @@ from spark_ext import kafka
 from spark_ext.ops.cli import command
 from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run, start
 from spark_ext.session import spark_session
+
+PROGRAM: Final = Path(__file__)  # what spark-submit runs
 
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
@@ -57,10 +60,13 @@ def main(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Addresses of the broker.")] = None,
     topic: Annotated[str | None, typer.Option(help="Topic to read.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for tables and checkpoints.")] = None,
+    max_offsets_per_trigger: Annotated[int | None, typer.Option(help="Most events of one batch.")] = None,
     follow: Annotated[bool, typer.Option(help="Go on as a live stream until Ctrl-C; without it take what is there and end.")] = False,
 ) -> None:
     """Run the flights job."""
-    settings = Settings.load(environment, bootstrap_servers=bootstrap_servers, topic=topic, out=out)
+    settings = Settings.load(
+        environment, bootstrap_servers=bootstrap_servers, topic=topic, out=out, max_offsets_per_trigger=max_offsets_per_trigger
+    )
     spark = spark_session("flights")
     tables.create_tables(spark, settings)
     every = settings.trigger if follow else None

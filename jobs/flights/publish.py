@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Annotated, Final, Protocol
 
 import numpy as np
@@ -116,8 +115,10 @@ def publish(
     except KafkaError as error:
         raise _unavailable(bootstrap_servers, f"an acknowledgement for each record of topic {topic!r}", error) from error
     finally:
-        with suppress(KafkaError):  # whatever happened is already on its way up
+        try:
             producer.close(timeout=5)
+        except KafkaError:  # its reason is on its way up already; but then close() has left the network thread running
+            producer._sender.force_close()  # noqa: SLF001 (no public way)
 
 
 def due_slices(

@@ -6,7 +6,7 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spark_ext.errors import SettingsError
 from spark_ext.versions import conf_file
@@ -47,6 +47,11 @@ class Settings(BaseModel):
     def lateness(self) -> timedelta:
         """`lateness_hours` as a duration."""
         return timedelta(hours=self.lateness_hours)
+
+    @field_validator("out")
+    @classmethod
+    def _absolute(cls, out: str) -> str:
+        return out if "://" in out else str(Path(out).resolve())  # Delta takes a relative path for a table's name
 
     def table(self, name: str) -> str:
         """Return the path of a table."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_ext.errors import BrokerUnavailableError, SchemaError
+from spark_ext.errors import BrokerUnavailableError, SettingsError
 
 __all__ = ["RECORD_COLUMNS", "read"]
 
@@ -59,14 +59,14 @@ def read(
     ------
     BrokerUnavailableError
         Nobody answers at the address within 10 s, or a topic does not exist.
-    SchemaError
+    SettingsError
         `max_offsets_per_trigger` is not positive, or no topic is given.
 
     State: none beyond the offsets in the checkpoint.
     """
     names = [topics] if isinstance(topics, str) else list(topics)
     if max_offsets_per_trigger <= 0 or not names:
-        raise SchemaError(
+        raise SettingsError(
             "read",
             "topics",
             ",".join(names),

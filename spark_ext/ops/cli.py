@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from spark_ext import jars as jar_files
+from spark_ext.broker.cli import app as broker_commands
 from spark_ext.errors import EngineError
 from spark_ext.ops.submit import properties_file, submit_command
 from spark_ext.session import is_local
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 jar_commands = typer.Typer(help="The pinned jars of Spark's connectors and of the broker.", no_args_is_help=True)
 app.add_typer(jar_commands, name="jars")
+app.add_typer(broker_commands, name="broker")
 
 
 @jar_commands.command()
@@ -39,10 +41,16 @@ def lock() -> None:
     Console(stderr=True).print(f"wrote {jar_files.lock()}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+# Nothing behind the program is ours: `millrace submit job.py --help` is the job's help.
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
 def submit(arguments: typer.Context) -> None:
-    """Run a job with spark-submit: the same arguments, with Millrace's jars and settings added."""
-    line, environment = submit_command(arguments.args)
+    """Run a job with spark-submit: the same arguments, with Millrace's jars and settings added.
+
+    With --ship before the program, the workers of a cluster need none of our Python packages: they are packed here,
+    once, and sent along. The workers must have a Python of the same minor version.
+    """
+    with Console(stderr=True).status("collecting settings and jars"):
+        line, environment = submit_command(arguments.args)
     os.execve(line[0], line, environment)  # noqa: S606 (spark-submit takes this process, so signals reach it)
 
 

@@ -7,16 +7,21 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from pyspark.find_spark_home import _find_spark_home
 
 from spark_ext.jars import cache_dir
 from spark_ext.java import find_java
+from spark_ext.ops.ship import ShipError, ship_settings
 from spark_ext.session import defaults, is_local
 from spark_ext.spark_conf import split_settings, user_defaults, write_properties
 from spark_ext.versions import check_versions
 
 __all__ = ["properties_file", "submit_command"]
+
+SHIP: Final = "--ship"
+SWITCHES: Final = {SHIP, "--verbose", "-v", "--supervise", "--help", "-h", "--version"}  # all other options take a value
 
 
 def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -28,20 +33,46 @@ def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
     Parameters
     ----------
     arguments : sequence of str
-        What spark-submit would get: its options, the program, the program's arguments.
+        What spark-submit would get: its options, the program, the program's arguments. Before the program also
+        ``--ship``: pack this environment's packages for workers that have none (see `spark_ext.ops.ship`).
+
+    Raises
+    ------
+    ShipError
+        ``--ship`` without the master of a cluster, or an environment that cannot be packed.
     """
     check_versions()
-    program = next((at for at, word in enumerate(arguments) if word.endswith((".py", ".jar"))), len(arguments))
-    given, options = split_settings(list(arguments[:program]))
+    program = _program_at(arguments)
+    given, options = split_settings([word for word in arguments[:program] if word != SHIP])
     master = given.get("spark.master", user_defaults().get("spark.master"))
     environment = dict(os.environ)
     home = environment.setdefault("SPARK_HOME", _find_spark_home())
     environment.setdefault("JAVA_HOME", str(find_java(cache=cache_dir()).home))
+    if SHIP in arguments[:program]:
+        if is_local(master):
+            raise ShipError(
+                "ship",
+                "environment",
+                sys.prefix,
+                expected="the master of a cluster",
+                got=repr(master or "local[*]"),
+                why="with a local master the job runs in this environment",
+                todo=f"leave {SHIP} out, or name the cluster with --master",
+            )
+        given |= ship_settings({**user_defaults(), **given})
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_local(master):
         environment.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     file = properties_file(given, local=is_local(master))
     return [str(Path(home, "bin", "spark-submit")), "--properties-file", str(file), *options, *arguments[program:]], environment
+
+
+def _program_at(arguments: Sequence[str]) -> int:
+    """Return where the program stands among spark-submit's arguments: the first that is no option and no option's value."""
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        at += 1 if arguments[at] in SWITCHES or "=" in arguments[at] else 2
+    return min(at, len(arguments))
 
 
 def properties_file(given: dict[str, str], *, local: bool) -> Path:

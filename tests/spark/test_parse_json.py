@@ -113,7 +113,9 @@ anything = st.recursive(
     max_leaves=5,
 )
 times = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.replace(microsecond=0).isoformat() + "Z")  # noqa: DTZ001
-events = st.fixed_dictionaries({}, optional={"event": st.text(max_size=5) | anything, "event_time": times | anything, "n": anything, "x": anything})
+events = st.fixed_dictionaries(
+    {}, optional={"event": st.text(max_size=5) | anything, "event_time": times | anything, "n": anything, "x": anything}
+)
 raw = st.binary(max_size=30) | events.map(lambda event: json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 

@@ -32,7 +32,12 @@ spark.stop()
 def probe(conf: dict[str, str], **environment: str) -> dict[str, object]:
     """Start a session in a fresh Python and ask it about itself."""
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, json.dumps(conf)], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", PROBE, json.dumps(conf)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return answer

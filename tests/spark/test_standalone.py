@@ -25,6 +25,7 @@ from spark_ext.jars import cache_dir
 from spark_ext.java import find_java
 from spark_ext.ops.ship import ShipError, ship_settings
 from spark_ext.ops.submit import submit_command
+from spark_ext.spark_conf import read_properties
 
 ROWS = 20_000
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -211,4 +212,4 @@ def test_the_program_is_not_an_options_value(option: list[str], cache: Path, mon
     monkeypatch.setenv("MILLRACE_CACHE", str(cache))
     line, _ = submit_command([*option, "--master", "spark://there:7077", "job.py", "--ship", "--master", "mine"])
     assert line[3:] == [*option, "job.py", "--ship", "--master", "mine"]
-    assert "spark.master spark://there:7077" in Path(line[2]).read_text(encoding="utf-8")
+    assert read_properties(Path(line[2]))["spark.master"] == "spark://there:7077"

@@ -93,7 +93,7 @@ def test_dimensions_are_complete_and_typed() -> None:
     assert not found["weather"].duplicated(["origin", "time_hour"]).any()
     assert str(found["planes"]["year"].dtype) == "Int64"
     for frame in found.values():
-        for name in frame.columns[frame.dtypes == object]:
+        for name in frame.select_dtypes("object"):
             assert set(frame[name].map(type)) <= {str, type(None)}, name
 
 

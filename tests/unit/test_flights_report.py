@@ -44,8 +44,8 @@ def test_the_report_prints_two_tables_and_saves_a_plot(events: pd.DataFrame, tmp
         "flight_events": events,
         "hourly_departures": pd.DataFrame(
             {
-                "origin": ["EWR", "EWR"], "window_start": [start, start + pd.Timedelta(hours=1)], "departures": [3, 1], "cancelled": [27, 0],
-                "mean_delay_minutes": [10.0, 50.0], "worst_delay_minutes": [1126, 50],
+                "origin": ["EWR", "EWR"], "window_start": [start, start + pd.Timedelta(hours=1)], "departures": [3, 1],
+                "cancelled": [27, 0], "mean_delay_minutes": [10.0, 50.0], "worst_delay_minutes": [1126, 50],
             }
         ),
         "routes": pd.DataFrame(

@@ -1,0 +1,135 @@
+"""The flights job on a slice of the year: garbage between good rows, kills in the middle, the same checked answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from jobs.flights import tables
+from jobs.flights.check import Result, prove
+from jobs.flights.check.broker import read_topic
+from jobs.flights.check.expected import flight_events
+from jobs.flights.events import events
+from jobs.flights.main import PROGRAM, start_events, start_summaries
+from jobs.flights.settings import Settings
+from spark_ext.broker import Broker
+from spark_ext.queries import run
+
+pytestmark = [pytest.mark.kafka, pytest.mark.spark]
+
+END = pd.Timestamp("2013-01-11", tz="UTC")
+GARBAGE: dict[str, bytes | None] = {
+    "malformed": b'{"event":"departure", broken',
+    "type": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
+    b'"flight":"fifteen","tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    "required_field": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z"}',
+    "event_time_range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
+    b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    "empty": b"",
+    "tombstone": None,
+    "too_large": b"\x00garbage\xff" * 222_223,  # 2 MB
+}
+
+
+def some_events() -> pd.DataFrame:
+    year = events()
+    return year[year["scheduled_time"] < END]
+
+
+def send(broker: Broker, topic: str, frame: pd.DataFrame, garbage: list[bytes | None]) -> int:
+    """Publish events with garbage spread evenly between them; return how many records the topic has."""
+    broker.create_topic(topic, partitions=2, config={"max.message.bytes": "4000000"})
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "message.max.bytes": 4_000_000, "linger.ms": 20})
+    lines = frame.to_json(orient="records", lines=True, date_format="iso", date_unit="s").splitlines()
+    step = len(lines) // (len(garbage) + 1)
+    for at, (line, tail) in enumerate(zip(lines, frame["tailnum"], strict=True)):
+        producer.produce(topic, line.encode(), key=tail if isinstance(tail, str) else None)
+        if at % step == step - 1 and at // step < len(garbage):
+            producer.produce(topic, garbage[at // step], partition=at % 2)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    return len(lines) + len(garbage)
+
+
+def proven(broker: Broker, topic: str, out: Path) -> Result:
+    flights = flight_events()
+    return prove(read_topic(broker.bootstrap_servers, topic), flights[flights["scheduled_time"] < END], out, topic)
+
+
+def test_garbage_becomes_dead_letters_and_every_other_row_is_counted(spark: SparkSession, tmp_path: Path) -> None:
+    with Broker(properties={"message.max.bytes": "4000000"}) as broker:
+        sent = send(broker, "garbage", some_events(), list(GARBAGE.values()))
+        settings = Settings.load(
+            "local", out=str(tmp_path), topic="garbage", bootstrap_servers=broker.bootstrap_servers, max_offsets_per_trigger=5_000
+        )
+        tables.create_tables(spark, settings)
+        run([start_events(spark, settings, None)])
+        run(start_summaries(spark, settings, None))
+        proof = proven(broker, "garbage", tmp_path)
+    assert proof.mismatches == []
+    assert proof.broker_rows == sent == proof.facts + proof.dead_letters + proof.late_rows
+    letters = spark.read.format("delta").load(settings.table("dead_letters")).collect()
+    assert {row.reason: None if row.value is None else bytes(row.value) for row in letters} == GARBAGE
+    assert proof.late_rows > 0, "or lateness was not tested"
+
+
+def batches(out: Path, query: str, log: str) -> int:
+    """How many batches a query has planned (``offsets``) or finished (``commits``)."""
+    folder = out / "checkpoints" / query / "spark" / log
+    return len([file for file in folder.glob("*") if not file.name.startswith(".")]) if folder.is_dir() else 0
+
+
+class Job:
+    """The job under spark-submit, as a process tree that can be killed."""
+
+    def __init__(self, broker: Broker, out: Path) -> None:
+        line = [str(Path(sys.executable).with_name("millrace")), "submit", str(PROGRAM), "--bootstrap-servers", broker.bootstrap_servers]
+        line += ["--out", str(out), "--max-offsets-per-trigger", "2000", "--topic", "kills"]
+        self.process = subprocess.Popen(line, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+    def wait_for(self, out: Path, query: str, log: str, at_least: int) -> None:
+        for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.05), retry=retry_if_result(lambda enough: not enough)):
+            with attempt:
+                assert self.process.poll() is None, "the job ended before it could be killed"
+            attempt.retry_state.set_result(batches(out, query, log) >= at_least)
+
+    def kill(self, name: str) -> None:
+        tree = psutil.Process(self.process.pid)
+        for one in [tree, *tree.children(recursive=True)]:
+            if one.name().startswith(name):
+                one.kill()
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def published(broker: Broker) -> Iterator[Broker]:
+    send(broker, "kills", some_events(), [])
+    yield broker
+
+
+def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -> None:
+    for query, log, at_least, victim in [
+        ("events", "commits", 2, "java"),
+        ("events", "offsets", 5, "python"),
+        ("hours", "offsets", 1, "java"),
+    ]:
+        job = Job(published, tmp_path)
+        job.wait_for(tmp_path, query, log, at_least)
+        job.kill(victim)
+    last = Job(published, tmp_path)
+    assert last.process.wait(240) == 0
+    proof = proven(published, "kills", tmp_path)
+    assert proof.mismatches == []
+    offsets = tmp_path / "checkpoints" / "events" / "spark" / "offsets"
+    assert json.loads((offsets / "0").read_text().splitlines()[2]), "the log that the proof used is there"
