@@ -22,7 +22,7 @@ from jobs.flights.check import check, summarise
 from jobs.flights.events import events
 from jobs.flights.main import PROGRAM
 from jobs.flights.publish import progress_bar, publish
-from jobs.flights.report import report
+from jobs.flights.report import PLOT, report
 from jobs.flights.settings import Settings
 from spark_ext.broker import Broker
 from spark_ext.errors import SettingsError

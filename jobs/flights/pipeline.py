@@ -31,9 +31,10 @@ __all__ = [
     "with_weather",
 ]
 
+EVENTS: Final = ("departure", "arrival", "cancellation")
 EVENT_SCHEMA: Final = StructType(
     [
-        StructField("event", StringType(), nullable=False),  # departure, arrival or cancellation
+        StructField("event", StringType(), nullable=False),  # one of EVENTS
         StructField("event_time", TimestampType(), nullable=False),
         StructField("scheduled_time", TimestampType(), nullable=False),
         StructField("carrier", StringType(), nullable=False),
@@ -63,7 +64,8 @@ WINDOW: Final = "1 hour"
 
 def parse_events(records: DataFrame, *, lateness: timedelta) -> DataFrame:
     """Return flight events with their source, or dead letters, under a watermark on event time."""
-    parsed = parse_json(records, EVENT_SCHEMA, event_time="event_time", earliest=FIRST_FLIGHT)
+    refuse = {"unknown_event": ~F.col("event").isin(*EVENTS)}
+    parsed = parse_json(records, EVENT_SCHEMA, event_time="event_time", earliest=FIRST_FLIGHT, refuse=refuse)
     return parsed.withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
 
 

@@ -11,9 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["delay_by_hour", "report"]
+__all__ = ["PLOT", "delay_by_hour", "report"]
 
 NEW_YORK: Final = "America/New_York"
+PLOT: Final = "delays_by_hour.png"
 BUSIEST: Final = 10
 WIDEST: Final = 110
 HOUR: Final = 60
@@ -36,7 +37,7 @@ def report(out: Path, *, console: Console | None = None) -> None:
     screen.print(_routes_table(_read(out, "routes", None), width=screen.width))
     screen.print(_airports_table(_read(out, "hourly_departures", None)))
     events = _read(out, "flight_events", ["event", "scheduled_time", "origin", "delay_minutes"])
-    file = out / "delays_by_hour.png"
+    file = out / PLOT
     _plot(delay_by_hour(events), file)
     screen.print(f"delays by hour of day: {file}", soft_wrap=True)
 

@@ -8,6 +8,7 @@ first. The checks around it turn each of these into a reason.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -39,13 +40,14 @@ def parse_json(
     earliest: datetime,
     ahead: timedelta = timedelta(days=1),
     max_value_bytes: int = 1_048_576,
+    refuse: Mapping[str, Column] | None = None,
 ) -> DataFrame:
     """Turn records into typed rows, or dead letters with a reason.
 
     Guarantee: one row out for each record in; never an exception in the query. A row is good if and only if its
     value is one UTF-8 JSON object of at most `max_value_bytes`, each field has its type, no required field is
-    missing or null, no number is infinite, and ``earliest <= event_time <= record timestamp + ahead``. The verdict
-    depends on the record alone, so a replay gives the same. Bad rows have a null `event_time`: a watermark
+    missing or null, no number is infinite, ``earliest <= event_time <= record timestamp + ahead``, and no rule of
+    `refuse` holds. The verdict depends on the record alone, so a replay gives the same. Bad rows have a null `event_time`: a watermark
     defined on it cannot be poisoned.
 
     Parameters
@@ -62,13 +64,16 @@ def parse_json(
         How far event time may lie after the record's own timestamp.
     max_value_bytes : int
         Largest value that is parsed, in bytes.
+    refuse : mapping of str to Column, optional
+        The job's own rules: a reason, and a condition over the schema's columns that is true for a bad row. They
+        must depend on the row alone, or a replay may judge otherwise.
 
     Returns
     -------
     DataFrame
         The schema's columns (all nullable), ``source`` and ``dead``. Reasons, first match wins: ``tombstone``,
         ``too_large``, ``utf8``, ``empty``, ``malformed``, ``type``, ``trailing_bytes``, ``required_field`` (detail:
-        its name), ``number_range`` (detail: its name), ``event_time_range``.
+        its name), ``number_range`` (detail: its name), ``event_time_range``, then those of `refuse`.
 
     Raises
     ------
@@ -90,10 +95,32 @@ def parse_json(
     # inline() keeps the optimiser from parsing once per column that is used.
     parsed = placed.select("*", F.inline(F.array(F.from_json(F.when(fits, text), with_corrupt, STRICT))))
 
+    missing = _first_name([field.name for field in schema.fields if not field.nullable], lambda column: column.isNull())
+    infinite = _first_name(_float_names(schema), lambda column: F.abs(column) == float("inf"))
+    reason = _reason_of_text(text, fits).when(missing.isNotNull(), "required_field").when(infinite.isNotNull(), "number_range")
+    latest = F.col(f"{SOURCE}.timestamp") + F.lit(ahead)
+    reason = reason.when(~F.col(event_time).between(F.lit(earliest), latest), "event_time_range")
+    for name, condition in (refuse or {}).items():
+        reason = reason.when(condition, name)
+
+    judged = parsed.withColumn("__reason", reason)
+    bad = F.col("__reason").isNotNull()
+    detail = F.when(F.col("__reason") == "required_field", missing).when(F.col("__reason") == "number_range", infinite)
+    dead = F.when(
+        bad, F.struct(F.col("__reason").alias("reason"), detail.alias("detail"), F.col(KEY).alias("key"), F.col(VALUE).alias("value"))
+    )
+    columns: list[Column] = [
+        F.when(~bad, F.col(field.name)).alias(field.name) if field.name == event_time else F.col(field.name) for field in schema.fields
+    ]
+    return judged.select(*columns, SOURCE, dead.alias(DEAD))
+
+
+def _reason_of_text(text: Column, fits: Column) -> Column:
+    """Return why the bytes are not one JSON object of the schema's types; open for further reasons."""
     one_document = _is_one_document(text)
     bare = F.btrim(text, F.lit(" \t\r\n"))
     is_object = one_document & bare.startswith("{") & F.try_parse_json(text).isNotNull()
-    reason = (
+    return (
         F.when(F.col(VALUE).isNull(), "tombstone")
         .when(~fits, "too_large")
         .when(~F.is_valid_utf8(text), "utf8")
@@ -101,30 +128,6 @@ def parse_json(
         .when(F.col(CORRUPT).isNotNull(), F.when(is_object, "type").otherwise("malformed"))
         .when(~one_document, "trailing_bytes")
     )
-    detail = F.lit(None).cast("string")
-    for name in _infinite_candidates(schema):
-        detail = F.when(F.abs(F.col(name)) == float("inf"), name).otherwise(detail)
-    number_detail = detail
-    detail = F.lit(None).cast("string")
-    for name in [field.name for field in reversed(schema.fields) if not field.nullable]:
-        detail = F.when(F.col(name).isNull(), name).otherwise(detail)
-    required_detail = detail
-    reason = reason.when(required_detail.isNotNull(), "required_field")
-    if _infinite_candidates(schema):
-        reason = reason.when(number_detail.isNotNull(), "number_range")
-    latest = F.col(f"{SOURCE}.timestamp") + F.lit(ahead)
-    reason = reason.when(~F.col(event_time).between(F.lit(earliest), latest), "event_time_range")
-
-    judged = parsed.withColumn("__reason", reason)
-    bad = F.col("__reason").isNotNull()
-    explained = F.when(F.col("__reason") == "required_field", required_detail).when(F.col("__reason") == "number_range", number_detail)
-    dead = F.when(
-        bad, F.struct(F.col("__reason").alias("reason"), explained.alias("detail"), F.col(KEY).alias("key"), F.col(VALUE).alias("value"))
-    )
-    columns: list[Column] = [
-        F.when(~bad, F.col(field.name)).alias(field.name) if field.name == event_time else F.col(field.name) for field in schema.fields
-    ]
-    return judged.select(*columns, SOURCE, dead.alias(DEAD))
 
 
 def _is_one_document(text: Column) -> Column:
@@ -139,8 +142,16 @@ def _is_one_document(text: Column) -> Column:
     return F.when(F.instr(text, "}") == F.length(text), F.lit(True)).otherwise(F.coalesce(exactly, F.lit(False)))
 
 
-def _infinite_candidates(schema: StructType) -> list[str]:
+def _float_names(schema: StructType) -> list[str]:
     return [field.name for field in schema.fields if isinstance(field.dataType, DoubleType | FloatType)]
+
+
+def _first_name(names: Sequence[str], is_bad: Callable[[Column], Column]) -> Column:
+    """Return the name of the first column that is bad, or null."""
+    found = F.lit(None).cast("string")
+    for name in reversed(names):
+        found = F.when(is_bad(F.col(name)), name).otherwise(found)
+    return found
 
 
 def _check(schema: StructType, event_time: str, earliest: datetime) -> None:

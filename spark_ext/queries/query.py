@@ -151,12 +151,12 @@ class Query:
                 self._changed.notify_all()
 
 
-class _InterruptedBatch(RuntimeError):
+class _BatchInterruptedError(RuntimeError):
     """Ends the call of a batch that must not happen."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], _InterruptedBatch))
+    return not (record.exc_info and isinstance(record.exc_info[1], _BatchInterruptedError))
 
 
 logging.getLogger("py4j.clientserver").addFilter(_is_news)  # it reports every exception, also this one, as an error
@@ -177,7 +177,7 @@ def _wait_for_interrupt(rows: DataFrame) -> None:
         jvm.java.lang.Thread.sleep(PARKED_MS)
     except Py4JJavaError:
         # Spark knows an interruption by this text, which its pattern can only bear when it is short.
-        raise _InterruptedBatch(INTERRUPTED) from None
+        raise _BatchInterruptedError(INTERRUPTED) from None
 
 
 def start(

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +34,8 @@ GARBAGE: dict[str, bytes | None] = {
     b'"flight":"fifteen","tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "required_field": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z"}',
     "event_time_range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
+    b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
+    "unknown_event": b'{"event":"diversion","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "empty": b"",
     "tombstone": None,
@@ -113,9 +114,9 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def published(broker: Broker) -> Iterator[Broker]:
+def published(broker: Broker) -> Broker:
     send(broker, "kills", some_events(), [])
-    yield broker
+    return broker
 
 
 def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def test_no_broker_is_an_error_within_30_seconds(spark: SparkSession) -> None:
 
 
 def test_an_address_that_is_none_is_an_error(spark: SparkSession) -> None:
-    with pytest.raises(BrokerUnavailableError, match="cannot reach broker 'nonsense'.*correct bootstrap_servers"):
+    with pytest.raises(BrokerUnavailableError, match=r"cannot reach broker 'nonsense'.*correct bootstrap_servers"):
         kafka.read(spark, bootstrap_servers="nonsense", topics="any")
 
 
 def test_a_missing_topic_is_named(spark: SparkSession, broker: Broker) -> None:
-    with pytest.raises(BrokerUnavailableError, match="cannot read topics 'nowhere'.*create the topic first"):
+    with pytest.raises(BrokerUnavailableError, match=r"cannot read topics 'nowhere'.*create the topic first"):
         kafka.read(spark, bootstrap_servers=broker.bootstrap_servers, topics="nowhere")
 
 

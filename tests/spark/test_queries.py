@@ -117,7 +117,7 @@ def test_the_watermark_of_a_batch_is_that_of_the_rows_before_it(spark: SparkSess
 
 
 def test_a_failed_batch_names_the_cause_and_the_next_step(spark: SparkSession, checkpoint_path: str) -> None:
-    def fail(batch: Batch) -> None:  # noqa: ARG001
+    def fail(batch: Batch) -> None:
         msg = "the disk is full"
         raise OSError(msg)
 
@@ -130,7 +130,7 @@ def test_one_failure_stops_the_other_queries_whole(spark: SparkSession, tmp_path
     going = threading.Event()
     good = Recorder(lambda _: going.set())
 
-    def fail(batch: Batch) -> None:  # noqa: ARG001
+    def fail(batch: Batch) -> None:
         going.wait(WAIT_S)
         raise OSError
 

@@ -17,7 +17,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     body = b"not really a jar"
     one = jars.Jar("spark", "org.example", "thing", "1.0", hashlib.sha256(body).hexdigest())
     monkeypatch.setenv("MILLRACE_CACHE", str(tmp_path))
-    monkeypatch.setattr(jars, "locked", lambda class_path: [one])  # noqa: ARG005
+    monkeypatch.setattr(jars, "locked", lambda class_path: [one])
     folder = tmp_path / "jars" / f"spark-{jars._digest([one])}"
     folder.mkdir(parents=True)
     file = folder / one.file_name
@@ -37,7 +37,7 @@ def test_a_warm_cache_needs_no_network(cached: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("damage", [b"", b"not really a jaR"])
 def test_a_damaged_jar_is_refused(cached: Path, damage: bytes) -> None:
     cached.write_bytes(damage)
-    with pytest.raises(JarError, match="expected sha256 .* got .*; remove the folder"):
+    with pytest.raises(JarError, match=r"expected sha256 .* got .*; remove the folder"):
         jars.jars("spark")
 
 
@@ -51,7 +51,7 @@ def test_a_fetched_jar_with_other_bytes_never_enters_the_cache(cached: Path, mon
     cached.unlink()
     cached.parent.rmdir()
 
-    def fetch_forged(wanted: list[jars.Jar], into: Path, *, transitive: bool) -> None:  # noqa: ARG001
+    def fetch_forged(wanted: list[jars.Jar], into: Path, *, transitive: bool) -> None:
         (into / "org.example__thing__1.0.jar").write_bytes(b"forged")
 
     monkeypatch.setattr(jars, "_ivy", fetch_forged)

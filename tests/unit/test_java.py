@@ -30,7 +30,7 @@ def test_a_java_on_the_path_is_found(bare: pytest.MonkeyPatch, tmp_path: Path, v
     home = fake_java(tmp_path / "jdk", version)
     bare.setenv("PATH", f"{home / 'bin'}:/bin:/usr/bin")
     found = find_java()
-    assert (found.home, found.major) == (home, int(version.split(".")[0]))
+    assert (found.home, found.major) == (home, int(version.split(".", maxsplit=1)[0]))
 
 
 def test_java_home_wins_over_the_path(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_java_home_wins_over_the_path(bare: pytest.MonkeyPatch, tmp_path: Path) 
     assert find_java().major == 21
 
 
-def test_no_java_is_one_clear_line(bare: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_no_java_is_one_clear_line(bare: pytest.MonkeyPatch) -> None:
     with pytest.raises(JavaError, match=r"^cannot find program 'java': expected Java 17 to 25, got none.*openjdk-17.*--with-jdk$"):
         find_java()
 

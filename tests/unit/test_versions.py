@@ -12,8 +12,8 @@ from packaging.specifiers import SpecifierSet
 
 from spark_ext import versions
 from spark_ext.errors import VersionMismatchError
-from spark_ext.java import NEWEST, OLDEST
 from spark_ext.jars import CLASS_PATHS, locked
+from spark_ext.java import NEWEST, OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 
