@@ -53,7 +53,7 @@ format: setup ## rewrite the code in the house format
 
 bench: setup ## time the demo, and the layer against plain Structured Streaming
 	@$(BIN)/python -m benchmarks.layer_overhead
-	@$(BIN)/python -m benchmarks.demo_time
+	@$(BIN)/python -m benchmarks.demo_time --with-setup
 
 lock: setup ## resolve all versions anew (maintainers; needs the network)
 	@$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

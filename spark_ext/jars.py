@@ -84,7 +84,7 @@ def lock() -> Path:
     """Resolve `conf/versions.toml` anew and rewrite `conf/jars.lock`; for maintainers, needs the network."""
     lines = ["# class path, organisation, name, revision, sha256; made by `millrace jars lock`, do not edit"]
     for class_path in CLASS_PATHS:
-        wanted = (name.split(":") + [revision] for name, revision in versions()["jars"][class_path].items())
+        wanted = ([*name.split(":"), revision] for name, revision in versions()["jars"][class_path].items())
         roots = [Jar(class_path, organisation, name, revision, sha256="") for organisation, name, revision in wanted]
         with tempfile.TemporaryDirectory() as scratch:
             # Only the broker's roots pull in others: Spark's side is listed whole.

@@ -97,9 +97,19 @@ def parse_json(
 
     missing = _first_name([field.name for field in schema.fields if not field.nullable], lambda column: column.isNull())
     infinite = _first_name(_float_names(schema), lambda column: F.abs(column) == float("inf"))
-    reason = _reason_of_text(text, fits).when(missing.isNotNull(), "required_field").when(infinite.isNotNull(), "number_range")
-    latest = F.col(f"{SOURCE}.timestamp") + F.lit(ahead)
-    reason = reason.when(~F.col(event_time).between(F.lit(earliest), latest), "event_time_range")
+    # Nearly every record is good, so the good path asks as little as possible: where all required fields are there,
+    # the value is neither null nor empty nor too large.
+    reason = (
+        F.when(missing.isNotNull(), F.coalesce(_reason_without_fields(text, fits), F.lit("required_field")))
+        .when(~F.is_valid_utf8(text), "utf8")
+        .when(F.col(CORRUPT).isNotNull(), _malformed_or_type(text))
+        .when(~_is_one_document(text), "trailing_bytes")
+        .when(infinite.isNotNull(), "number_range")
+    )
+    # In microseconds: adding an interval to a timestamp goes through the calendar.
+    lead = F.unix_micros(event_time) - F.unix_micros(f"{SOURCE}.timestamp")
+    plausible = (F.col(event_time) >= F.lit(earliest)) & (lead <= ahead // timedelta(microseconds=1))
+    reason = reason.when(~plausible, "event_time_range")
     for name, condition in (refuse or {}).items():
         reason = reason.when(condition, name)
 
@@ -115,19 +125,21 @@ def parse_json(
     return judged.select(*columns, SOURCE, dead.alias(DEAD))
 
 
-def _reason_of_text(text: Column, fits: Column) -> Column:
-    """Return why the bytes are not one JSON object of the schema's types; open for further reasons."""
-    one_document = _is_one_document(text)
-    bare = F.btrim(text, F.lit(" \t\r\n"))
-    is_object = one_document & bare.startswith("{") & F.try_parse_json(text).isNotNull()
+def _reason_without_fields(text: Column, fits: Column) -> Column:
+    """Return why required fields are missing, or null if they simply are."""
     return (
         F.when(F.col(VALUE).isNull(), "tombstone")
         .when(~fits, "too_large")
         .when(~F.is_valid_utf8(text), "utf8")
-        .when(bare == "", "empty")
-        .when(F.col(CORRUPT).isNotNull(), F.when(is_object, "type").otherwise("malformed"))
-        .when(~one_document, "trailing_bytes")
+        .when(F.btrim(text, F.lit(" \t\r\n")) == "", "empty")
+        .when(F.col(CORRUPT).isNotNull(), _malformed_or_type(text))
+        .when(~_is_one_document(text), "trailing_bytes")
     )
+
+
+def _malformed_or_type(text: Column) -> Column:
+    is_object = F.btrim(text, F.lit(" \t\r\n")).startswith("{") & F.try_parse_json(text).isNotNull()
+    return F.when(is_object & _is_one_document(text), "type").otherwise("malformed")
 
 
 def _is_one_document(text: Column) -> Column:
@@ -139,7 +151,9 @@ def _is_one_document(text: Column) -> Column:
         return F.json_array_length(F.concat(F.lit("["), text, F.lit(behind)))
 
     exactly = (elements("]") == 1) & (elements(",0]") == 2)  # noqa: PLR2004 (the document and the 0)
-    return F.when(F.instr(text, "}") == F.length(text), F.lit(True)).otherwise(F.coalesce(exactly, F.lit(False)))
+    # The fastest way in Spark to see that the first brace is the last byte; instr() takes three times as long.
+    at_once = F.octet_length(F.substring_index(text, "}", 1)) + 1 == F.octet_length(text)
+    return F.when(at_once, F.lit(True)).otherwise(F.coalesce(exactly, F.lit(False)))
 
 
 def _float_names(schema: StructType) -> list[str]:

@@ -20,7 +20,7 @@ from jobs.flights.check import Result, prove
 from jobs.flights.check.broker import read_topic
 from jobs.flights.check.expected import flight_events
 from jobs.flights.events import events
-from jobs.flights.main import PROGRAM, start_events, start_summaries
+from jobs.flights.main import PROGRAM, start_events, start_hours, start_routes
 from jobs.flights.settings import Settings
 from spark_ext.broker import Broker
 from spark_ext.queries import run
@@ -76,7 +76,7 @@ def test_garbage_becomes_dead_letters_and_every_other_row_is_counted(spark: Spar
         )
         tables.create_tables(spark, settings)
         run([start_events(spark, settings, None)])
-        run(start_summaries(spark, settings, None))
+        run([start_hours(spark, settings, None), start_routes(spark, settings, None)])
         proof = proven(broker, "garbage", tmp_path)
     assert proof.mismatches == []
     assert proof.broker_rows == sent == proof.facts + proof.dead_letters + proof.late_rows
