@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spark_ext.errors import SettingsError
+from spark_ext.paths import absolute
 from spark_ext.versions import conf_file
 
 __all__ = ["Settings"]
@@ -51,7 +52,7 @@ class Settings(BaseModel):
     @field_validator("out")
     @classmethod
     def _absolute(cls, out: str) -> str:
-        return out if "://" in out else str(Path(out).resolve())  # Delta takes a relative path for a table's name
+        return absolute(out)
 
     def table(self, name: str) -> str:
         """Return the path of a table."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 
+from spark_ext.paths import absolute
+
 __all__ = ["append"]
 
 
@@ -33,4 +35,4 @@ def append(frames: Mapping[str, DataFrame], *, app_id: str, batch_id: int) -> No
     Delta Transaction Log Protocol, "Transaction Identifiers".
     """
     for path, frame in frames.items():
-        frame.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", batch_id).save(path)
+        frame.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", batch_id).save(absolute(path))

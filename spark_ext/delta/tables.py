@@ -8,6 +8,8 @@ from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
+from spark_ext.paths import absolute
+
 __all__ = ["create_table"]
 
 
@@ -24,4 +26,4 @@ def create_table(spark: SparkSession, path: str, schema: str) -> None:
         Its columns as DDL, such as ``"origin string, departures bigint"``.
     """
     columns = cast("StructType", StructType.fromDDL(schema))
-    DeltaTable.createIfNotExists(spark).location(path).addColumns(columns).execute()
+    DeltaTable.createIfNotExists(spark).location(absolute(path)).addColumns(columns).execute()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 
+from spark_ext.paths import absolute
+
 __all__ = ["upsert"]
 
 
@@ -26,5 +28,5 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str]) -> None:
         Columns that identify a row. A null key equals a null key.
     """
     matches = " AND ".join(f"old.`{key}` <=> new.`{key}`" for key in keys)
-    table = DeltaTable.forPath(frame.sparkSession, path).alias("old")
+    table = DeltaTable.forPath(frame.sparkSession, absolute(path)).alias("old")
     table.merge(frame.alias("new"), matches).whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()

@@ -15,6 +15,7 @@ from typing import Final
 from pyarrow import fs
 
 from spark_ext.errors import CheckpointMismatchError
+from spark_ext.paths import absolute
 
 __all__ = ["BatchRecord", "Checkpoint"]
 
@@ -73,6 +74,7 @@ class Checkpoint:
         CheckpointMismatchError
             It belongs to another pipeline or other sources, or was not made by Millrace.
         """
+        path = absolute(path)
         files, root = _file_system(path)
         identity = f"{root}/identity.json"
         wanted = {"layout": LAYOUT, "pipeline": pipeline, "sources": sorted(sources)}

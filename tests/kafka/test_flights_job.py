@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 from confluent_kafka import Producer
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -23,7 +25,7 @@ from jobs.flights.events import events
 from jobs.flights.main import PROGRAM, start_events, start_hours, start_routes
 from jobs.flights.settings import Settings
 from spark_ext.broker import Broker
-from spark_ext.queries import run
+from spark_ext.queries import Checkpoint, run
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
@@ -94,9 +96,9 @@ def batches(out: Path, query: str, log: str) -> int:
 class Job:
     """The job under spark-submit, as a process tree that can be killed."""
 
-    def __init__(self, broker: Broker, out: Path) -> None:
+    def __init__(self, broker: Broker, out: Path, *options: str) -> None:
         line = [str(Path(sys.executable).with_name("millrace")), "submit", str(PROGRAM), "--bootstrap-servers", broker.bootstrap_servers]
-        line += ["--out", str(out), "--max-offsets-per-trigger", "2000", "--topic", "kills"]
+        line += ["--out", str(out), "--max-offsets-per-trigger", "2000", "--topic", "kills", *options]
         self.process = subprocess.Popen(line, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
     def wait_for(self, out: Path, query: str, log: str, at_least: int) -> None:
@@ -134,3 +136,20 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
     assert proof.mismatches == []
     offsets = tmp_path / "checkpoints" / "events" / "spark" / "offsets"
     assert json.loads((offsets / "0").read_text().splitlines()[2]), "the log that the proof used is there"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_live_job_under_spark_submit_stops_between_two_batches(published: Broker, tmp_path: Path, number: signal.Signals) -> None:
+    job = Job(published, tmp_path, "--follow")
+    job.wait_for(tmp_path, "events", "commits", 3)
+    tree = psutil.Process(job.process.pid).children(recursive=True)
+    job.process.send_signal(number)  # to the JVM only, as a cluster manager does
+    job.process.wait(120)
+    gone, alive = psutil.wait_procs(tree, timeout=30)
+    assert not alive
+    assert gone
+    settings = Settings.load("local", out=str(tmp_path), topic="kills")
+    checkpoint = Checkpoint.claim(settings.checkpoint("events"), pipeline="flights/events", sources=["kafka topic kills"])
+    last_done = batches(tmp_path, "events", "commits") - 1
+    assert DeltaTable(settings.table("flight_events")).transaction_version(checkpoint.app_id) == last_done, "written is committed"
+    assert batches(tmp_path, "events", "offsets") - 1 in {last_done, last_done + 1}

@@ -1,0 +1,32 @@
+"""The README's example runs as it stands and prints what it says; its commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+pytestmark = [pytest.mark.kafka, pytest.mark.spark]
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+
+def test_the_example_prints_what_the_readme_shows(
+    spark: SparkSession,  # the example's own call then gets this session
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, shown = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 (our own file)
+    assert capsys.readouterr().out.strip() == shown.strip()
+    assert spark.range(1).count() == 1
+
+
+def test_the_two_commands_are_targets() -> None:
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z-]+)`?", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
