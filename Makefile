@@ -17,8 +17,7 @@ demo: setup ## a year of flights through Kafka and Spark into Delta tables, chec
 follow: setup ## the same as a live stream, one day of flights per second, until Ctrl-C
 	@$(BIN)/python -m jobs.flights.demo --follow
 
-test: setup ## checks and all tests but the slow ones
-	@$(MAKE) --no-print-directory check
+test: check ## checks and all tests but the slow ones
 	@$(BIN)/pytest -m "not slow"
 
 test-unit: setup ## tests without a JVM
@@ -36,8 +35,7 @@ test-slow: setup ## the slow tests: kills, clusters, a whole demo
 doctest: setup ## examples in docstrings
 	@$(BIN)/pytest spark_ext jobs
 
-check: setup ## everything that reads the code without running it
-	@$(MAKE) --no-print-directory lint type imports
+check: lint type imports ## everything that reads the code without running it
 
 lint: setup ## ruff and codespell
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell

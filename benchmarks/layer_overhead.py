@@ -67,10 +67,8 @@ def main() -> int:
                 tables.create_tables(spark, settings)
                 cost = cost_of(partial(variant, spark, settings))
                 found[name] = rows(out)
-                print(
-                    f"{'warm-up' if pair == 0 else f'pair {pair}'} {name:8} {cost.wall_s:6.1f} s wall {cost.cpu_s:6.1f} s CPU {found[name]}",
-                    flush=True,
-                )
+                label = f"pair {pair}" if pair else "warm-up"
+                print(f"{label} {name:8} {cost.wall_s:6.1f} s wall {cost.cpu_s:6.1f} s CPU {found[name]}", flush=True)
                 if pair:
                     spent[name].append(cost)
             assert found["ours"] == found["by hand"], "the two must do the same work"
