@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,6 +31,8 @@ __all__ = ["Jar", "cache_dir", "jars", "lock", "locked"]
 ClassPath = Literal["spark", "broker"]
 CLASS_PATHS: Final[tuple[ClassPath, ...]] = ("spark", "broker")
 FETCH_TIMEOUT_S: Final = 600
+REACH: Final = "check that Maven Central is reachable, or name a mirror's Ivy settings file in MILLRACE_IVY_SETTINGS"
+TRUST: Final = "this Java does not trust the server's certificate: set JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=<your trust store>"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -169,13 +172,15 @@ def _ivy(wanted: Sequence[Jar], into: Path, *, transitive: bool) -> None:
             expected="every jar of conf/jars.lock",
             got=f"{len(missing)} of {len(wanted)} missing",
             why=f"Ivy said: {_told(said)}",
-            todo="check that Maven Central is reachable, or name a mirror's Ivy settings file in MILLRACE_IVY_SETTINGS",
+            todo=TRUST if "PKIX" in said else REACH,
         )
 
 
 def _told(said: str) -> str:
-    telling = [line.strip(" :\t") for line in said.splitlines() if "not found" in line or "ERROR" in line or "Exception" in line]
-    return ", ".join(dict.fromkeys(telling))[:400] or said[-400:]
+    """Take the reason out of Ivy's long report: what the server said, else what was not found."""
+    refused = re.findall(r"Server access error at url \S+ \((.*)\)$", said, re.MULTILINE)
+    missing = re.findall(r"^\s*(module not found: .*)$", said, re.MULTILINE)
+    return ", ".join(list(dict.fromkeys(refused or missing))[:3]) or said[-400:]
 
 
 def _ivy_jar() -> Path:
