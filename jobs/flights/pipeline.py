@@ -14,10 +14,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StringType, StructField, StructType, TimestampType
 
-from spark_ext.ingest import parse_json
+from spark_ext.ingest import JsonFormat
 
 __all__ = [
-    "EVENT_SCHEMA",
+    "EVENT_FORMAT",
     "FLIGHT_EVENTS",
     "HOURLY_DEPARTURES",
     "LATE_EVENTS",
@@ -31,10 +31,9 @@ __all__ = [
     "with_weather",
 ]
 
-EVENTS: Final = ("departure", "arrival", "cancellation")
 EVENT_SCHEMA: Final = StructType(
     [
-        StructField("event", StringType(), nullable=False),  # one of EVENTS
+        StructField("event", StringType(), nullable=False),  # departure, arrival or cancellation
         StructField("event_time", TimestampType(), nullable=False),
         StructField("scheduled_time", TimestampType(), nullable=False),
         StructField("carrier", StringType(), nullable=False),
@@ -44,6 +43,12 @@ EVENT_SCHEMA: Final = StructType(
         StructField("dest", StringType(), nullable=False),
         StructField("delay_minutes", IntegerType()),
     ]
+)
+EVENT_FORMAT: Final = JsonFormat(
+    EVENT_SCHEMA,
+    event_time="event_time",
+    earliest=datetime(2000, 1, 1, tzinfo=UTC),  # anything earlier is a broken clock
+    refuse={"unknown_event": "event NOT IN ('departure', 'arrival', 'cancellation')"},
 )
 FLIGHT_EVENTS: Final = (
     "event string, event_time timestamp, scheduled_time timestamp, carrier string, flight int, tailnum string, origin string, "
@@ -58,15 +63,12 @@ ROUTES: Final = (
     "origin string, dest string, carrier string, airline string, destination string, departures bigint, cancelled bigint, "
     "arrivals bigint, mean_arrival_delay_minutes double"
 )
-FIRST_FLIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)  # anything earlier is a broken clock
 WINDOW: Final = "1 hour"
 
 
 def parse_events(records: DataFrame, *, lateness: timedelta) -> DataFrame:
     """Return flight events with their source, or dead letters, under a watermark on event time."""
-    refuse = {"unknown_event": ~F.col("event").isin(*EVENTS)}
-    parsed = parse_json(records, EVENT_SCHEMA, event_time="event_time", earliest=FIRST_FLIGHT, refuse=refuse)
-    return parsed.withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
+    return EVENT_FORMAT.parse(records).withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
 
 
 def is_late(watermark: datetime) -> Column:

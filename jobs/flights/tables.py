@@ -13,7 +13,7 @@ from jobs.flights import pipeline
 from jobs.flights.events import dimensions
 from jobs.flights.settings import Settings
 from spark_ext.delta import append, create_table, upsert
-from spark_ext.ingest import accepted, dead_letters
+from spark_ext.ingest import accepted
 from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA
 from spark_ext.queries import Batch
 
@@ -57,7 +57,7 @@ def write_events(settings: Settings) -> Callable[[Batch], None]:
             parts = {
                 "flight_events": good.where("NOT late").drop("late"),
                 "late_events": late,
-                "dead_letters": dead_letters(tagged),
+                "dead_letters": pipeline.EVENT_FORMAT.dead_letters(tagged),
             }
             # One pass over the cached batch is cheaper than a commit without rows.
             counts = tagged.agg(

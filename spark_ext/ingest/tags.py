@@ -1,7 +1,7 @@
-"""Tell accepted rows from dead letters: every parsed row carries its source and, if it is bad, the reason.
+"""Tell accepted rows from dead letters: every parsed row carries its source and, if it is bad, its bytes.
 
 ``source`` is a struct (topic, partition, offset, timestamp). ``dead`` is null for a good row, else a struct
-(reason, detail, key, value) with the record's bytes as they came.
+(key, value) with the record's bytes as they came.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-__all__ = ["DEAD", "DEAD_LETTER_SCHEMA", "SOURCE", "accepted", "dead_letters"]
+__all__ = ["DEAD", "DEAD_LETTER_SCHEMA", "SOURCE", "accepted"]
 
 SOURCE: Final = "source"
 DEAD: Final = "dead"
@@ -23,8 +23,3 @@ DEAD_LETTER_SCHEMA: Final = (
 def accepted(parsed: DataFrame) -> DataFrame:
     """Return the good rows of a parsed DataFrame, with ``source`` and without ``dead``."""
     return parsed.where(F.col(DEAD).isNull()).drop(DEAD)
-
-
-def dead_letters(parsed: DataFrame) -> DataFrame:
-    """Return the bad rows of a parsed DataFrame as `DEAD_LETTER_SCHEMA`: raw bytes, place and reason."""
-    return parsed.where(F.col(DEAD).isNotNull()).select(f"{SOURCE}.*", f"{DEAD}.key", f"{DEAD}.value", f"{DEAD}.reason", f"{DEAD}.detail")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import ArrayType, ByteType, DoubleType, IntegerType, StringType, StructField, StructType, TimestampType
 
 from spark_ext.errors import SchemaError
-from spark_ext.ingest import accepted, dead_letters, parse_json
+from spark_ext.ingest import JsonFormat, accepted
 
 pytestmark = pytest.mark.spark
 
@@ -27,6 +27,7 @@ SCHEMA = StructType(
 )
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
+FORMAT = JsonFormat(SCHEMA, event_time="event_time", earliest=EARLIEST)
 GOOD = '{"event":"a","event_time":"2013-01-01T10:00:00Z","n":1,"x":1.5}'
 
 
@@ -36,7 +37,7 @@ def records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
 
 
 def parsed(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
-    return parse_json(records(spark, values), SCHEMA, event_time="event_time", earliest=EARLIEST)
+    return FORMAT.parse(records(spark, values))
 
 
 CASES: dict[str, tuple[bytes | None, str | None]] = {
@@ -70,12 +71,21 @@ CASES: dict[str, tuple[bytes | None, str | None]] = {
     "fraction for an integer": (GOOD.replace('"n":1', '"n":1.5').encode(), "type"),
     "integer too large": (GOOD.replace('"n":1', '"n":2147483648').encode(), "type"),
     "not a number": (GOOD.replace("1.5", "NaN").encode(), "malformed"),
-    "number too large": (GOOD.replace("1.5", "1e400").encode(), "number_range"),
+    "number too large": (GOOD.replace("1.5", "1e400").encode(), "range"),
     "30 February": (GOOD.replace("01-01", "02-30").encode(), "type"),
     "no fields": (b"{}", "required_field"),
     "required field null": (GOOD.replace('"a"', "null").encode(), "required_field"),
-    "year 9999": (GOOD.replace("2013", "9999").encode(), "event_time_range"),
-    "milliseconds for a timestamp": (GOOD.replace('"2013-01-01T10:00:00Z"', "1357034400000").encode(), "event_time_range"),
+    "year 9999": (GOOD.replace("2013", "9999").encode(), "range"),
+    "tomorrow's tomorrow": (GOOD.replace("2013-01-01", "2026-01-03").encode(), "event_time_range"),
+    "milliseconds for a timestamp": (GOOD.replace('"2013-01-01T10:00:00Z"', "1357034400000").encode(), "type"),
+    "seconds that wrap around": (GOOD.replace('"2013-01-01T10:00:00Z"', "288230377508746144").encode(), "type"),
+    "a time without a date": (GOOD.replace("2013-01-01T", "").encode(), "type"),
+    "a time of day": (GOOD.replace("2013-01-01T10", "T10").encode(), "type"),
+    "a time without a zone": (GOOD.replace("00Z", "00").encode(), "type"),
+    "a year": (GOOD.replace("2013-01-01T10:00:00Z", "2013").encode(), "type"),
+    "garbage behind a date": (GOOD.replace("T10:00:00Z", "Tgarbage---Z").encode(), "type"),
+    "a zone with an offset": (GOOD.replace("00Z", "00+01:00").encode(), None),
+    "a fraction of a second": (GOOD.replace("00Z", "00.123456Z").encode(), None),
     "too early": (GOOD.replace("2013", "1999").encode(), "event_time_range"),
     "2 MB of garbage": (b"\x07\xf3garbage" * 222_223, "too_large"),
     "1.2 million nested arrays": (b"[" * 1_000_000, "malformed"),
@@ -85,7 +95,7 @@ CASES: dict[str, tuple[bytes | None, str | None]] = {
 def test_each_case_gets_its_reason_and_keeps_its_bytes(spark: SparkSession) -> None:
     values = [value for value, _ in CASES.values()]
     frame = parsed(spark, values).persist()
-    letters = {row.offset: row for row in dead_letters(frame).collect()}
+    letters = {row.offset: row for row in FORMAT.dead_letters(frame).collect()}
     good = {row.source.offset for row in accepted(frame).collect()}
     frame.unpersist()
     assert {name: letters[at].reason if at in letters else None for at, name in enumerate(CASES)} == {
@@ -98,7 +108,7 @@ def test_each_case_gets_its_reason_and_keeps_its_bytes(spark: SparkSession) -> N
 
 
 def test_the_missing_field_is_named(spark: SparkSession) -> None:
-    letters = dead_letters(parsed(spark, [b'{"event":"a"}', b'{"event_time":"2013-01-01T10:00:00Z"}'])).orderBy("offset").collect()
+    letters = FORMAT.dead_letters(parsed(spark, [b'{"event":"a"}', b'{"event_time":"2013-01-01T10:00:00Z"}'])).orderBy("offset").collect()
     assert [row.detail for row in letters] == ["event_time", "event"]
 
 
@@ -148,7 +158,7 @@ typed = st.fixed_dictionaries(
 @given(batch=st.lists(raw, min_size=1, max_size=60))
 def test_one_row_for_each_record_whatever_it_holds(spark: SparkSession, batch: list[bytes]) -> None:
     frame = parsed(spark, list(batch)).persist()
-    places = [row.offset for row in dead_letters(frame).collect()] + [row.source.offset for row in accepted(frame).collect()]
+    places = [row.offset for row in FORMAT.dead_letters(frame).collect()] + [row.source.offset for row in accepted(frame).collect()]
     frame.unpersist()
     assert sorted(places) == list(range(len(batch)))
 
@@ -168,8 +178,68 @@ def test_the_verdict_is_that_of_pythons_json(spark: SparkSession, batch: list[di
         (SCHEMA, "event", "cannot parse event time 'event'.*expected a field of type timestamp with nullable=False"),
         (StructType([*SCHEMA.fields, StructField("source", StringType())]), "event_time", r"cannot parse schema.*got \['source'\]; rename"),
         (StructType([*SCHEMA.fields, StructField("__x", StringType())]), "event_time", r"got \['__x'\]; rename"),
+        (
+            StructType([*SCHEMA.fields, StructField("Event", StringType())]),
+            "event_time",
+            r"differ in more than case.*'event', 'Event'|'Event', 'event'",
+        ),
+        (StructType([*SCHEMA.fields, StructField("b", ByteType())]), "event_time", "cannot parse field 'b'.*128 becomes -128.*smallint"),
+        (
+            StructType([*SCHEMA.fields, StructField("a", ArrayType(DoubleType()))]),
+            "event_time",
+            "cannot parse field 'a.element'.*double inside another",
+        ),
+        (
+            StructType([*SCHEMA.fields, StructField("s", StructType([StructField("r", StringType(), False)]))]),
+            "event_time",
+            "'s.r'.*required field inside",
+        ),
     ],
 )
-def test_a_schema_that_cannot_work_is_refused(spark: SparkSession, schema: StructType, event_time: str, message: str) -> None:
+def test_a_schema_that_cannot_work_is_refused(schema: StructType, event_time: str, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
-        parse_json(records(spark, []), schema, event_time=event_time, earliest=EARLIEST)
+        JsonFormat(schema, event_time=event_time, earliest=EARLIEST)
+
+
+def test_names_that_need_quotes_are_fine(spark: SparkSession) -> None:
+    schema = StructType(
+        [
+            StructField("a.b", IntegerType(), nullable=False),
+            StructField("c`d e", TimestampType(), nullable=False),
+            StructField("value", StringType()),
+        ]
+    )
+    odd = JsonFormat(schema, event_time="c`d e", earliest=EARLIEST, refuse={"negative": "`a.b` < 0"})
+    lines = [
+        '{"a.b":1,"c`d e":"2013-01-01T10:00:00Z","value":"v"}',
+        '{"a.b":-1,"c`d e":"2013-01-01T10:00:00Z"}',
+        '{"c`d e":"2013-01-01T10:00:00Z"}',
+    ]
+    frame = odd.parse(records(spark, [line.encode() for line in lines]))
+    assert [(row["a.b"], row["value"]) for row in accepted(frame).collect()] == [(1, "v")]
+    assert {(row.reason, row.detail) for row in odd.dead_letters(frame).collect()} == {("negative", None), ("required_field", "a.b")}
+
+
+@pytest.mark.parametrize("ansi", ["true", "false"])
+def test_a_record_timestamp_that_says_nothing_bounds_nothing_and_breaks_nothing(spark: SparkSession, ansi: str) -> None:
+    far = '{"event":"a","event_time":"294247-01-10T04:00:54.775000Z"}'
+    times = [datetime(1969, 12, 31, 23, 59, 59, 999000, UTC), None]
+    rows = [(None, value.encode(), "t", 0, at, time) for at, (value, time) in enumerate((v, t) for v in (far, GOOD) for t in times)]
+    frame = spark.createDataFrame(rows, "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp")
+    before = spark.conf.get("spark.sql.ansi.enabled")
+    spark.conf.set("spark.sql.ansi.enabled", ansi)
+    try:
+        reasons = [row.reason for row in FORMAT.dead_letters(FORMAT.parse(frame)).orderBy("offset").collect()]
+    finally:
+        spark.conf.set("spark.sql.ansi.enabled", str(before))
+    assert reasons == ["type", "type", "event_time_range", "event_time_range"]
+
+
+def test_the_session_zone_does_not_change_the_verdict(spark: SparkSession) -> None:
+    values: list[bytes | None] = [value for value, _ in CASES.values()]
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    try:
+        good = sorted(row.source.offset for row in accepted(parsed(spark, values)).select("source").collect())
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+    assert good == [at for at, (_, reason) in enumerate(CASES.values()) if reason is None]
