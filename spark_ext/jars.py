@@ -26,7 +26,7 @@ from spark_ext.errors import JarError
 from spark_ext.java import find_java
 from spark_ext.versions import conf_file, versions
 
-__all__ = ["Jar", "cache_dir", "jars", "lock", "locked"]
+__all__ = ["Jar", "cache_dir", "cache_folder", "jars", "lock", "locked"]
 
 ClassPath = Literal["spark", "broker"]
 CLASS_PATHS: Final[tuple[ClassPath, ...]] = ("spark", "broker")
@@ -53,7 +53,32 @@ class Jar:
 
 def cache_dir() -> Path:
     """Return the folder for what set-up fetches: ``MILLRACE_CACHE`` if it is set, else the user's cache folder."""
-    return Path(os.environ.get("MILLRACE_CACHE") or platformdirs.user_cache_path("millrace"))
+    # Absolute, as Java may stand in another folder.
+    return Path(os.environ.get("MILLRACE_CACHE") or platformdirs.user_cache_path("millrace")).absolute()
+
+
+def cache_folder(name: str, *, mode: int = 0o777) -> Path:
+    """Return a folder of the cache, made if need be.
+
+    Raises
+    ------
+    JarError
+        It cannot be made or written to.
+    """
+    folder = cache_dir() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=mode)
+        tempfile.TemporaryFile(dir=folder).close()  # a folder that is there may still be read-only
+    except OSError as error:
+        raise JarError(
+            "write",
+            "folder",
+            str(folder),
+            expected="a cache that this user can write",
+            got=f"{type(error).__name__}: {error.strerror}",
+            todo="name another folder in MILLRACE_CACHE",
+        ) from error
+    return folder
 
 
 def locked(class_path: ClassPath) -> list[Jar]:
@@ -117,7 +142,7 @@ def _verify(jar: Jar, file: Path) -> None:
 
 
 def _fetch(class_path: ClassPath, wanted: Sequence[Jar], folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    cache_folder("jars")
     # Fetched beside its place and renamed whole: another process never sees half a folder.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{class_path}-") as scratch:
         _ivy(wanted, Path(scratch), transitive=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 __all__ = ["absolute"]
@@ -14,8 +15,10 @@ def absolute(path: str | Path) -> str:
     --------
     >>> absolute("s3a://bucket/table")
     's3a://bucket/table'
+    >>> absolute("hdfs:/x/y")
+    'hdfs:/x/y'
     >>> absolute("/data/../table")
     '/table'
     """
     text = str(path)
-    return text if "://" in text or text.startswith("file:") else str(Path(text).resolve())
+    return text if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) else str(Path(text).resolve())

@@ -8,6 +8,7 @@ JVM in a private file, so none of them shows in a process list.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -15,13 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from py4j.java_gateway import JVMView
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from spark_ext.errors import SessionError
 from spark_ext.jars import cache_dir, jars
 from spark_ext.java import find_java
-from spark_ext.spark_conf import split_settings, user_defaults, write_properties
+from spark_ext.spark_conf import holds, merge, split_settings, user_defaults, write_properties
 from spark_ext.versions import check_versions, conf_file
 
 __all__ = ["defaults", "is_local", "spark_session"]
@@ -33,8 +35,9 @@ PROBE_CLASSES: Final = ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "io
 def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str, str] | None = None) -> SparkSession:
     """Return the Spark session of this process, starting it with Millrace's defaults if there is none.
 
-    Guarantee: a setting that the user gave, here or elsewhere, is never overridden. With a local master
-    nothing listens beyond the loopback address. Settings never appear on a command line.
+    Guarantee: a setting that the user gave, here or elsewhere, is never overridden; lists of jars, extensions
+    and Java options are joined with ours. With a local master nothing listens beyond the loopback address.
+    Settings never appear on a command line.
 
     Parameters
     ----------
@@ -50,14 +53,16 @@ def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str
     VersionMismatchError, JavaError, JarError
         An installed part does not fit, with what to change.
     SessionError
-        A running JVM lacks our jars: it was started by a plain spark-submit or by other code.
+        A running JVM lacks our jars: it was started by a plain spark-submit or by other code. Or a running
+        session has another value of a setting that was asked here and cannot change any more.
     """
     check_versions()
     asked = {"spark.app.name": app_name, **({"spark.master": master} if master else {}), **(conf or {})}
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or workers start the system's Python
     if SparkContext._active_spark_context is not None:  # noqa: SLF001 (the only way to ask)
         return _adopt(asked)
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    # After `spark.stop()` the JVM lives on, with what it was started with.
+    if SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ:  # noqa: SLF001 (the only way to ask)
         return _submitted(asked)
     return _launched(asked)
 
@@ -76,7 +81,7 @@ def defaults(*, local: bool) -> dict[str, str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
         "spark.redaction.regex": REDACTION,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={conf_file('log4j2-spark.properties')}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={conf_file('log4j2-spark.properties').as_uri()}",
         # State that is larger than memory, saved as changes; format 2 is the one with checksums.
         "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
@@ -116,14 +121,16 @@ def _launched(asked: Mapping[str, str]) -> SparkSession:
     before = os.environ.get("PYSPARK_SUBMIT_ARGS")
     with tempfile.TemporaryDirectory(prefix="millrace-") as private:
         file = Path(private, "spark.properties")
-        write_properties({**defaults(local=local), **chosen}, file)
+        write_properties(merge(defaults(local=local), chosen), file)
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*arguments, "--properties-file", str(file), "pyspark-shell"])
         try:
-            return SparkSession.Builder().getOrCreate()
+            session = SparkSession.Builder().getOrCreate()
         finally:
             os.environ.pop("PYSPARK_SUBMIT_ARGS")
             if before is not None:
                 os.environ["PYSPARK_SUBMIT_ARGS"] = before
+    _check_classes()
+    return session
 
 
 def _submitted(asked: Mapping[str, str]) -> SparkSession:
@@ -131,10 +138,14 @@ def _submitted(asked: Mapping[str, str]) -> SparkSession:
     SparkContext._ensure_initialized()  # noqa: SLF001 (loads what spark-submit was given)
     given = dict(SparkConf().getAll())
     _check_classes()
-    ours = defaults(local=is_local(given.get("spark.master")))
+    local = is_local({**given, **asked}.get("spark.master"))
+    ours = defaults(local=local)
+    if local and not _jvm().java.lang.System.getenv("SPARK_LOCAL_IP"):
+        ours["spark.ui.enabled"] = "false"  # without that variable the web page listens on all interfaces
     builder = SparkSession.Builder()
-    for key, value in {**{key: value for key, value in ours.items() if key not in given}, **asked}.items():
-        builder.config(key, value)
+    for key, value in merge(merge(ours, given), asked).items():
+        if given.get(key) != value:
+            builder.config(key, value)
     return builder.getOrCreate()
 
 
@@ -142,20 +153,35 @@ def _adopt(asked: Mapping[str, str]) -> SparkSession:
     """Use the session that is running; only settings that can still change are filled in."""
     _check_classes()
     session = SparkSession.Builder().getOrCreate()
-    given = dict(session.sparkContext.getConf().getAll())
-    for key, value in defaults(local=True).items():
-        if key not in given and session.conf.isModifiable(key) and session.conf.get(key, None) is None:
-            session.conf.set(key, value)
-    for key, value in asked.items():
-        if session.conf.isModifiable(key):
-            session.conf.set(key, value)
+    given = {**dict(session.sparkContext.getConf().getAll()), **session.conf.getAll}
+    changing = {key: value for key, value in asked.items() if key != "spark.app.name" and not holds(given, key, value)}
+    for key, value in changing.items():
+        if not session.conf.isModifiable(key):
+            secret = re.search(REDACTION, key) is not None
+            raise SessionError(
+                "change",
+                "setting",
+                key,
+                expected="another secret" if secret else repr(value),
+                got="the running session's" if secret else repr(given.get(key)),
+                why="a running session keeps it",
+                todo="stop the session first with `spark.stop()`, or leave the setting out",
+            )
+    ours = defaults(local=is_local(given.get("spark.master")))
+    filling = {key: value for key, value in ours.items() if key not in given and session.conf.isModifiable(key)}
+    for key, value in {**filling, **changing}.items():
+        session.conf.set(key, value)
     return session
 
 
-def _check_classes() -> None:
-    jvm = SparkContext._jvm  # noqa: SLF001 (no public way to the class loader)
+def _jvm() -> JVMView:
+    jvm = SparkContext._jvm  # noqa: SLF001 (no public way)
     assert jvm is not None, "called with a running JVM only"  # noqa: S101 (a fact, not a check)
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    return jvm
+
+
+def _check_classes() -> None:
+    loader = _jvm().java.lang.Thread.currentThread().getContextClassLoader()
     for name in PROBE_CLASSES:
         if loader.getResource(name.replace(".", "/") + ".class") is None:
             raise SessionError(
@@ -165,5 +191,6 @@ def _check_classes() -> None:
                 expected=f"class {name}",
                 got="a JVM without it",
                 why="jars can only be added before the JVM starts",
-                todo='start the job with `millrace submit`, or spark-submit with --properties-file "$(millrace properties)"',
+                todo="start the job with `millrace submit`, or as: "
+                'SPARK_LOCAL_IP=127.0.0.1 spark-submit --properties-file "$(millrace properties)" <job>',
             )

@@ -14,7 +14,6 @@ from spark_ext import jars as jar_files
 from spark_ext.broker.cli import app as broker_commands
 from spark_ext.errors import EngineError
 from spark_ext.ops.submit import properties_file, submit_command
-from spark_ext.session import is_local
 
 __all__ = ["app", "command", "main"]
 
@@ -55,9 +54,12 @@ def submit(arguments: typer.Context) -> None:
 
 
 @app.command()
-def properties(master: str = "local[*]") -> None:
-    """Print the path of a properties file for a plain spark-submit."""
-    typer.echo(properties_file({"spark.master": master}, local=is_local(master)))
+def properties(master: str | None = None) -> None:
+    """Print the path of a properties file for a plain spark-submit.
+
+    Without --master it is the one of spark-defaults.conf, else local[*].
+    """
+    typer.echo(properties_file({"spark.master": master} if master else {}))
 
 
 def command(function: Callable[..., None] | typer.Typer) -> None:

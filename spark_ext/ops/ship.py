@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from spark_ext.errors import EngineError
-from spark_ext.jars import cache_dir
+from spark_ext.jars import cache_folder
 from spark_ext.versions import conf_file
 
 __all__ = ["ShipError", "ship_settings"]
@@ -159,10 +159,9 @@ def _pack(name: str, files: Mapping[str, Path]) -> Path:
     digest = hashlib.sha256()
     for inside, file in sorted(files.items()):
         digest.update(f"{inside}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    archive = cache_dir() / "ship" / f"{name}-{digest.hexdigest()[:16]}.zip"
+    archive = cache_folder("ship") / f"{name}-{digest.hexdigest()[:16]}.zip"
     if archive.exists():
         return archive
-    archive.parent.mkdir(parents=True, exist_ok=True)
     # Written beside its place and renamed whole: another process never sees half an archive.
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=f".{name}-") as scratch:
         whole = Path(scratch, archive.name)

@@ -5,30 +5,31 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from pyspark.find_spark_home import _find_spark_home
 
-from spark_ext.jars import cache_dir
+from spark_ext.jars import cache_dir, cache_folder
 from spark_ext.java import find_java
 from spark_ext.ops.ship import ShipError, ship_settings
 from spark_ext.session import defaults, is_local
-from spark_ext.spark_conf import split_settings, user_defaults, write_properties
+from spark_ext.spark_conf import merge, split_settings, user_defaults, write_properties
 from spark_ext.versions import check_versions
 
 __all__ = ["properties_file", "submit_command"]
 
 SHIP: Final = "--ship"
-SWITCHES: Final = {SHIP, "--verbose", "-v", "--supervise", "--help", "-h", "--version"}  # all other options take a value
+# All other options take a value.
+SWITCHES: Final = {SHIP, "--verbose", "-v", "--supervise", "--help", "-h", "--version", "--load-spark-defaults", "--usage-error"}
 
 
 def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the command line of spark-submit, and the environment to run it in.
 
-    Guarantee: what `arguments` or the user's spark-defaults.conf set wins over Millrace's settings, and none of
-    these appears on the command line.
+    Guarantee: what `arguments` or the user's spark-defaults.conf set wins over Millrace's settings (lists of jars,
+    extensions and Java options are joined), and none of these appears on the command line.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
 
     Raises
     ------
+    SettingsError
+        An option without its value.
     ShipError
         ``--ship`` without the master of a cluster, or an environment that cannot be packed.
     """
@@ -63,7 +66,7 @@ def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_local(master):
         environment.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    file = properties_file(given, local=is_local(master))
+    file = properties_file(given)
     return [str(Path(home, "bin", "spark-submit")), "--properties-file", str(file), *options, *arguments[program:]], environment
 
 
@@ -75,11 +78,11 @@ def _program_at(arguments: Sequence[str]) -> int:
     return min(at, len(arguments))
 
 
-def properties_file(given: dict[str, str], *, local: bool) -> Path:
+def properties_file(given: Mapping[str, str]) -> Path:
     """Write all settings of a job into a private file of the cache and return its path."""
-    settings = {**defaults(local=local), **user_defaults(), **given}
+    user = {**user_defaults(), **given}
+    settings = merge(defaults(local=is_local(user.get("spark.master"))), user)
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:12]
-    file = cache_dir() / "submit" / f"{digest}.properties"
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = cache_folder("submit", mode=0o700) / f"{digest}.properties"
     write_properties(settings, file)
     return file

@@ -207,7 +207,7 @@ def test_shipping_to_this_machine_is_refused() -> None:
         submit_command(["--ship", "--master", "local[2]", "job.py"])
 
 
-@pytest.mark.parametrize("option", [["--jars", "a.jar"], ["--py-files=a.py"], ["--verbose"]])
+@pytest.mark.parametrize("option", [["--files", "a.txt"], ["--py-files=a.py"], ["--verbose"], ["--load-spark-defaults"]])
 def test_the_program_is_not_an_options_value(option: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_CACHE", str(cache))
     line, _ = submit_command([*option, "--master", "spark://there:7077", "job.py", "--ship", "--master", "mine"])

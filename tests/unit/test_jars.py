@@ -72,3 +72,17 @@ def test_a_jar_that_does_not_exist_is_named(cached: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MILLRACE_IVY_SETTINGS", str(settings))
     with pytest.raises(JarError, match=r"cannot fetch jar 'thing-1.0.jar'.*1 of 1 missing.*MILLRACE_IVY_SETTINGS"):
         jars.jars("spark")
+
+
+def test_the_cache_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILLRACE_CACHE", "cache")
+    assert jars.cache_dir() == tmp_path / "cache"
+
+
+def test_a_cache_that_cannot_be_written_is_named(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_CACHE", str(cached))  # a file, so no folder can be made in it
+    with pytest.raises(
+        JarError, match=r"^cannot write folder .*: expected .*, got NotADirectoryError: .*; name another folder in MILLRACE_CACHE"
+    ):
+        jars.jars("spark")
