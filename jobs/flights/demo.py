@@ -29,11 +29,12 @@ from spark_ext.errors import SettingsError
 from spark_ext.ops.cli import command
 
 PARTITIONS: Final = 2
+MARKER: Final = ".millrace-demo"  # only a folder with this file in it is ours to empty
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for tables, checkpoints and the plot; an earlier demo's is replaced.")] = Path(
-        "out/flights"
+        "out/demo"
     ),
     follow: Annotated[bool, typer.Option(help="Play the year as a live stream, until Ctrl-C.")] = False,
     speed_up: Annotated[float, typer.Option(help="With --follow: seconds of timetable per second.")] = 86_400.0,
@@ -91,19 +92,39 @@ def run_job(bootstrap_servers: str, out: Path, *options: str) -> None:
 
 
 def _make_room(out: Path) -> None:
-    if not out.exists():
-        return
-    strange = sorted(entry.name for entry in out.iterdir() if entry.name not in {"tables", "checkpoints", PLOT})
-    if strange:
-        raise SettingsError(
-            "replace",
-            "folder",
-            str(out),
-            expected="what an earlier demo left",
-            got=repr(strange[:5]),
-            todo="give another folder with --out",
-        )
-    shutil.rmtree(out)
+    """Make the folder, or empty it of what an earlier demo left.
+
+    Raises
+    ------
+    SettingsError
+        It is no folder, or holds anything that is not a demo's.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise _not_ours(out, "a symbolic link" if out.is_symlink() else "a file")
+    out.mkdir(parents=True, exist_ok=True)
+    found = {entry.name for entry in out.iterdir()}
+    strange = sorted(found - {"tables", "checkpoints", PLOT, MARKER})
+    if strange or (found and MARKER not in found):
+        raise _not_ours(out, repr(strange[:5]) if strange else f"{sorted(found)!r} without {MARKER!r}")
+    for name in sorted(found - {MARKER}):
+        entry = out / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    (out / MARKER).touch()
+
+
+def _not_ours(out: Path, got: str) -> SettingsError:
+    return SettingsError(
+        "replace",
+        "folder",
+        str(out),
+        expected="no folder, an empty one, or what an earlier demo left",
+        got=got,
+        why="only what a demo made is deleted",
+        todo="give another folder with --out",
+    )
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run, st
 from spark_ext.session import spark_session
 
 PROGRAM: Final = Path(__file__)  # what spark-submit runs
-FACTS: Final = "delta table flight_events"
+FACTS: Final = ["delta table flight_events"]
 
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """Topic -> flight_events, late_events, dead_letters."""
-    checkpoint = _claim(settings, "events", f"kafka topic {settings.topic}")
+    sources = kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic)
+    checkpoint = _claim(settings, "events", sources)
     records = kafka.read(
         spark,
         bootstrap_servers=settings.bootstrap_servers,
@@ -47,8 +48,8 @@ def start_routes(spark: SparkSession, settings: Settings, every: str | None) -> 
     return start(routes, tables.write_routes(settings), checkpoint=_claim(settings, "routes", FACTS), output_mode="update", every=every)
 
 
-def _claim(settings: Settings, name: str, source: str) -> Checkpoint:
-    return Checkpoint.claim(settings.checkpoint(name), pipeline=f"flights/{name}", sources=[source])
+def _claim(settings: Settings, name: str, sources: list[str]) -> Checkpoint:
+    return Checkpoint.claim(settings.checkpoint(name), pipeline=f"flights/{name}", sources=sources)
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,8 @@ from spark_ext.errors import BrokerError
 __all__ = ["LOOPBACK", "ClusterConfig", "Ports"]
 
 LOOPBACK: Final = "127.0.0.1"
+NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SIZES: Final = (1, 3)  # three is the smallest cluster that survives the loss of a node
 
 
@@ -40,7 +43,7 @@ class ClusterConfig:
     Raises
     ------
     BrokerError
-        Another number of nodes, or a property that is not the caller's to set.
+        Another number of nodes, or a property that is not the caller's to set or does not fit on its line.
 
     Examples
     --------
@@ -58,7 +61,7 @@ class ClusterConfig:
             raise BrokerError(
                 "start", "broker", "cluster", expected="nodes=1 or nodes=3", got=f"nodes={self.nodes!r}", todo="use one of them"
             )
-        refused = sorted(self.properties.keys() & IDENTITY)
+        refused = sorted(key for key in self.properties if key.strip() in IDENTITY)
         if refused:
             raise BrokerError(
                 "set",
@@ -68,6 +71,17 @@ class ClusterConfig:
                 got=repr(self.properties[refused[0]]),
                 todo="leave it out, the broker chooses it",
             )
+        for key, value in self.properties.items():
+            # Whatever ends a key or a line in the file could smuggle in another setting.
+            if not NAME.fullmatch(key) or CONTROL.search(value):
+                raise BrokerError(
+                    "set",
+                    "property",
+                    key,
+                    expected="a key of letters, digits, '.', '_' and '-', and a value on one line",
+                    got=f"{key!r} with {value!r}",
+                    todo="correct it",
+                )
 
     def server_properties(self, node: int, ports: Sequence[Ports]) -> str:
         """Return the text of ``server.properties`` for one node, counted from 1; `ports` has one entry per node."""

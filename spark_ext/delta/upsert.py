@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 
+from spark_ext.errors import SettingsError
 from spark_ext.paths import absolute
 
 __all__ = ["upsert"]
@@ -25,8 +26,16 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str]) -> None:
     path : str
         An existing table.
     keys : sequence of str
-        Columns that identify a row. A null key equals a null key.
+        Columns that identify a row, at least one. A null key equals a null key.
+
+    Raises
+    ------
+    SettingsError
+        No key is given.
     """
-    matches = " AND ".join(f"old.`{key}` <=> new.`{key}`" for key in keys)
+    if not keys:
+        raise SettingsError("upsert", "table", path, expected="at least one key", got=repr(keys), todo="name the columns of the key")
+    quoted = ["`" + key.replace("`", "``") + "`" for key in keys]
+    matches = " AND ".join(f"old.{key} <=> new.{key}" for key in quoted)
     table = DeltaTable.forPath(frame.sparkSession, absolute(path)).alias("old")
     table.merge(frame.alias("new"), matches).whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()

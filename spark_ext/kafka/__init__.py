@@ -1,5 +1,6 @@
 """From a broker's topics to DataFrames of records."""
 
 from spark_ext.kafka.read import RECORD_COLUMNS, read
+from spark_ext.kafka.topics import identify
 
-__all__ = ["RECORD_COLUMNS", "read"]
+__all__ = ["RECORD_COLUMNS", "identify", "read"]

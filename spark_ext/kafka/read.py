@@ -7,17 +7,16 @@ What flows in: addresses and topic names. What flows out: one row per Kafka reco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_ext.errors import BrokerUnavailableError, SettingsError
+from spark_ext.errors import SettingsError
+from spark_ext.kafka.topics import topic_ids
 
 __all__ = ["RECORD_COLUMNS", "read"]
 
 RECORD_COLUMNS: Final = ("key", "value", "topic", "partition", "offset", "timestamp")
-ANSWER_TIMEOUT_MS: Final = 10_000  # well under the 30 s in which a missing broker must be reported
 
 
 def read(
@@ -75,7 +74,7 @@ def read(
             todo="give both",
         )
     given = dict(options or {})
-    _ask_broker(spark, bootstrap_servers, names, given)
+    topic_ids(spark, bootstrap_servers, names, given)  # fail now: Spark's source waits for a missing broker far too long
     reader = (
         spark.readStream.format("kafka")
         .option("subscribe", ",".join(names))
@@ -86,47 +85,3 @@ def read(
         .option("kafka.bootstrap.servers", bootstrap_servers)
     )
     return reader.load().select(*RECORD_COLUMNS)
-
-
-def _ask_broker(spark: SparkSession, servers: str, names: list[str], options: Mapping[str, str]) -> None:
-    """Fail now, with a reason, instead of in minutes: Spark's source waits for a missing broker far too long.
-
-    Asked through the JVM's own client, so that TLS and SASL settings count exactly as they will in the query.
-    """
-    jvm: Any = spark.sparkContext._jvm  # noqa: SLF001 (no public way to Kafka's client in the JVM)
-    settings = jvm.java.util.HashMap()
-    client_options = {key.removeprefix("kafka."): value for key, value in options.items() if key.startswith("kafka.")}
-    for key, value in {**client_options, "bootstrap.servers": servers}.items():
-        settings.put(key, value)
-    settings.put("default.api.timeout.ms", str(ANSWER_TIMEOUT_MS))
-    settings.put("request.timeout.ms", str(ANSWER_TIMEOUT_MS))
-    try:
-        admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
-        try:
-            admin.describeTopics(names).allTopicNames().get()
-        finally:
-            admin.close(jvm.java.time.Duration.ZERO)
-    except Py4JJavaError as error:
-        raise _reason(error, servers, names) from error
-
-
-def _reason(error: Py4JJavaError, servers: str, names: list[str]) -> BrokerUnavailableError:
-    cause = error.java_exception.getCause() or error.java_exception
-    kind, text = cause.getClass().getSimpleName(), str(cause.getMessage())
-    if kind == "UnknownTopicOrPartitionException":
-        return BrokerUnavailableError(
-            "read",
-            "topics",
-            ",".join(names),
-            expected=f"topics that exist at {servers}",
-            got=text,
-            todo="create the topic first, or correct its name",
-        )
-    return BrokerUnavailableError(
-        "reach",
-        "broker",
-        servers,
-        expected=f"an answer within {ANSWER_TIMEOUT_MS // 1000} s",
-        got=f"{kind}: {text}",
-        todo="start the broker (`millrace broker up` starts one here) or correct bootstrap_servers",
-    )

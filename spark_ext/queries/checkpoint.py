@@ -6,11 +6,13 @@ Layout below the checkpoint's path: ``identity.json`` (ours) and ``spark/`` (Spa
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from pyarrow import fs
 
@@ -20,6 +22,11 @@ from spark_ext.paths import absolute
 __all__ = ["BatchRecord", "Checkpoint"]
 
 LAYOUT: Final = 1
+WHY: Final = {
+    "layout": "another release made it",
+    "pipeline": "it holds that one's progress",
+    "sources": "it holds the progress in those, and a topic that is made anew is another one",
+}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,7 +65,8 @@ class Checkpoint:
     def claim(cls, path: str, *, pipeline: str, sources: Sequence[str]) -> Checkpoint:
         """Open the checkpoint at `path` for a pipeline, or make it.
 
-        Guarantee: one checkpoint serves one pipeline with one set of sources for ever.
+        Guarantee: one checkpoint serves one pipeline with one set of sources for ever. On a local file system this
+        holds as well when several processes claim it at once; an object store keeps the last writer.
 
         Parameters
         ----------
@@ -67,29 +75,32 @@ class Checkpoint:
         pipeline : str
             Name of the pipeline, such as ``"flights/events"``.
         sources : sequence of str
-            What it reads, such as ``"kafka topic flights"``.
+            What it reads; for Kafka the names that `kafka.identify` gives.
 
         Raises
         ------
         CheckpointMismatchError
-            It belongs to another pipeline or other sources, or was not made by Millrace.
+            It belongs to another pipeline or other sources, was not made by Millrace, or its ``identity.json`` is damaged.
         """
         path = absolute(path)
         files, root = _file_system(path)
         identity = f"{root}/identity.json"
         wanted = {"layout": LAYOUT, "pipeline": pipeline, "sources": sorted(sources)}
-        if files.get_file_info(identity).type == fs.FileType.NotFound:
-            if files.get_file_info(f"{root}/spark").type != fs.FileType.NotFound:
+        has_spark = _exists(files, f"{root}/spark")  # asked first: who made it meanwhile has made the identity before
+        if not _exists(files, identity):
+            if has_spark:
                 raise _mismatch(path, expected="identity.json beside spark/", got="none", why="another program made it")
-            found = {**wanted, "checkpoint_id": uuid.uuid4().hex}
-            files.create_dir(root, recursive=True)
-            with files.open_output_stream(identity) as opened:
-                opened.write(json.dumps(found, indent=1).encode())
-        with files.open_input_stream(identity) as opened:
-            found = json.loads(opened.readall())
+            try:
+                files.create_dir(root, recursive=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise _mismatch(path, expected="a folder, or room for one", got=str(error), why="a file is in the way") from error
+            _write_once(files, identity, json.dumps({**wanted, "checkpoint_id": uuid.uuid4().hex}, indent=1).encode())
+        found = _read_identity(files, identity)
         for field, value in wanted.items():
             if found.get(field) != value:
-                raise _mismatch(path, expected=f"{field} {value!r}", got=f"{found.get(field)!r}", why="it holds that one's progress")
+                raise _mismatch(path, expected=f"{field} {value!r}", got=f"{found.get(field)!r}", why=WHY[field])
+        if not isinstance(found.get("checkpoint_id"), str):
+            raise _damaged(identity, got=f"no checkpoint_id in {found!r}")
         return cls(path=path, pipeline=pipeline, checkpoint_id=found["checkpoint_id"])
 
     @property
@@ -112,9 +123,69 @@ class Checkpoint:
 
 def _file_system(path: str) -> tuple[fs.FileSystem, str]:
     if "://" in path or path.startswith("file:"):
-        files, root = fs.FileSystem.from_uri(path)
+        files, root = fs.FileSystem.from_uri(_arrow_uri(path))
         return files, root
     return fs.LocalFileSystem(), path
+
+
+def _arrow_uri(uri: str) -> str:
+    """Return the name that pyarrow has for what Hadoop calls ``s3a``.
+
+    Examples
+    --------
+    >>> _arrow_uri("s3a://bucket/checkpoint")
+    's3://bucket/checkpoint'
+    """
+    return "s3" + uri.removeprefix("s3a") if uri.startswith("s3a://") else uri
+
+
+def _exists(files: fs.FileSystem, path: str) -> bool:
+    return bool(files.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def _write_once(files: fs.FileSystem, path: str, content: bytes) -> None:
+    """Make the file with its whole content, unless somebody else was first."""
+    if not isinstance(files, fs.LocalFileSystem):
+        with files.open_output_stream(path) as opened:
+            opened.write(content)
+        return
+    aside = Path(f"{path}.{uuid.uuid4().hex}")
+    aside.write_bytes(content)
+    try:
+        os.link(aside, path)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        pass  # theirs counts
+    finally:
+        aside.unlink()
+
+
+def _read_identity(files: fs.FileSystem, path: str) -> dict[str, Any]:
+    try:
+        with files.open_input_stream(path) as opened:
+            content = opened.readall()
+    except OSError as error:
+        if files.get_file_info(path).type == fs.FileType.File:
+            raise
+        raise _damaged(path, got="no file") from error
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise _damaged(path, got=repr(content[:80])) from error
+    if not isinstance(found, dict):
+        raise _damaged(path, got=repr(content[:80]))
+    return found
+
+
+def _damaged(identity: str, *, got: str) -> CheckpointMismatchError:
+    return CheckpointMismatchError(
+        "read",
+        "checkpoint identity",
+        identity,
+        expected="a JSON object with the name of the checkpoint",
+        got=got,
+        why="without it batches that are in the tables cannot be told from new ones",
+        todo="restore this file from a copy, or give the job a new, empty folder",
+    )
 
 
 def _mismatch(path: str, *, expected: str, got: str, why: str) -> CheckpointMismatchError:

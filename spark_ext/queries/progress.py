@@ -60,7 +60,9 @@ class QueryProgress:
         return update
 
     def _update(self, query: Query, watched: _Watched) -> None:
-        fresh = [one for one in query.spark_query.recentProgress if int(one["batchId"]) > watched.last_batch]
+        # An idle trigger reports no rows under the number of the batch that comes next.
+        reports = [one for one in query.spark_query.recentProgress if int(one["numInputRows"])]
+        fresh = [one for one in reports if int(one["batchId"]) > watched.last_batch]
         for one in fresh:
             watched.last_batch = int(one["batchId"])
             watched.rows += int(one["numInputRows"])

@@ -55,7 +55,7 @@ class Query:
         self._changed = threading.Condition()
         self._closing = False
         self._parked = False
-        self._inside = False
+        self._writer: int | None = None  # the thread that is inside `write`
         self._spark_query: StreamingQuery | None = None
 
     @property
@@ -88,15 +88,29 @@ class Query:
         Returns
         -------
         bool
-            Whether the stop came at a batch boundary.
+            Whether the stop came at a batch boundary, and no batch failed; `await_end` raises the failure.
+
+        Raises
+        ------
+        QueryError
+            Called from inside the query's own `write`, which it would wait for.
         """
         with self._changed:
+            if self._writer == threading.get_ident():
+                raise QueryError(
+                    "stop",
+                    "query",
+                    self.name,
+                    expected="a call from outside its batches",
+                    got="one from inside its own write",
+                    why="the stop would wait for itself",
+                    todo="set the stop event that was given to run()",
+                )
             self._closing = True
-            whole = self._changed.wait_for(lambda: not self._inside, timeout_s)
-        if whole:
-            self._await_commit(timeout_s)
+            whole = self._changed.wait_for(lambda: self._writer is None, timeout_s)
+        whole = whole and self._await_commit(timeout_s)
         self.spark_query.stop()
-        return whole
+        return whole and self.spark_query.exception() is None
 
     def await_end(self, timeout_s: float | None = None) -> bool:
         """Wait until the query has ended, or the time is up, and tell whether it has.
@@ -122,7 +136,7 @@ class Query:
                 todo="mend the cause and start again with the same checkpoint: the batch is then replayed",
             ) from error
 
-    def _await_commit(self, timeout_s: float) -> None:
+    def _await_commit(self, timeout_s: float) -> bool:
         # Spark notes a batch as done after the function has returned. It has been noted once the next one is
         # at our door, or once the query waits for its next trigger.
         def noted() -> bool:
@@ -133,6 +147,7 @@ class Query:
             while not noted() and waited < timeout_s:
                 self._changed.wait(POLL_S)
                 waited += POLL_S
+            return noted()
 
     def _run_batch(self, write: Callable[[Batch], None], rows: DataFrame, batch_id: int) -> None:
         with self._changed:
@@ -140,14 +155,14 @@ class Query:
                 self._parked = True
                 self._changed.notify_all()
             else:
-                self._inside = True
+                self._writer = threading.get_ident()
         if self._parked:
             _wait_for_interrupt(rows)
         try:
             write(Batch(batch_id, rows, self._checkpoint.batch(batch_id).watermark, self._checkpoint.app_id))
         finally:
             with self._changed:
-                self._inside = False
+                self._writer = None
                 self._changed.notify_all()
 
 

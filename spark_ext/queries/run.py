@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from enum import Enum
 from types import FrameType
 from typing import Any, Final
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.java_gateway import ensure_callback_server_started
 
@@ -21,6 +22,10 @@ __all__ = ["Outcome", "run"]
 POLL_S: Final = 0.25
 BEFORE_SPARK: Final = 1000  # Spark's own shutdown hook has priority 40; higher runs first
 HOOK_TIMEOUT_S: Final = 600
+STOP_TIMEOUT_S: Final = 600
+AFTER_FAILURE_S: Final = 60
+
+_log = logging.getLogger(__name__)
 
 
 class Outcome(Enum):
@@ -48,26 +53,54 @@ def run(queries: Sequence[Query], *, on_tick: Callable[[], None] = lambda: None,
     Raises
     ------
     QueryError
-        One of the queries failed; the others have been stopped at a batch boundary.
+        One of the queries failed, also while it was being stopped; the others have been stopped at a batch boundary.
     """
     asked = stop or threading.Event()
+    failed: list[Exception] = []
     with _signals(asked), _jvm_hook(queries, asked):
         try:
             while any(query.is_active() for query in queries) and not asked.is_set():
                 for query in queries:
                     query.await_end(POLL_S / len(queries))
                 on_tick()
-            for query in queries:
-                query.await_end() if not asked.is_set() else query.stop()
-        except Py4JError:
-            if not asked.is_set():  # else the JVM went first, after its hook had stopped the queries
+            if asked.is_set():
+                failed = _stop_all(queries, timeout_s=STOP_TIMEOUT_S)
+            else:
+                for query in queries:
+                    query.await_end()
+            on_tick()
+        except BaseException as error:
+            # The JVM may go first, after its hook has stopped the queries.
+            if not (asked.is_set() and _is_jvm_gone(error)):
+                others = _stop_all(queries, timeout_s=0 if isinstance(error, KeyboardInterrupt) else AFTER_FAILURE_S)
+                _report([other for other in others if str(other) != str(error)])
                 raise
-        except BaseException:
-            for query in queries:
-                query.stop(timeout_s=0 if asked.is_set() else 60)
-            raise
-        on_tick()
+    if failed:
+        _report(failed[1:])
+        raise failed[0]
     return Outcome.STOPPED if asked.is_set() else Outcome.FINISHED
+
+
+def _stop_all(queries: Sequence[Query], *, timeout_s: float) -> list[Exception]:
+    """Stop every query, whatever becomes of the others; return what went wrong."""
+    failed: list[Exception] = []
+    for query in queries:
+        try:
+            query.stop(timeout_s=timeout_s)
+            query.await_end()  # raises what a batch failed with; of an interrupted batch Spark says nothing
+        except Exception as error:  # noqa: BLE001 (the next query has to be stopped as well)
+            if not _is_jvm_gone(error):
+                failed.append(error)
+    return failed
+
+
+def _report(errors: Sequence[Exception]) -> None:
+    for error in errors:
+        _log.error("while the queries were being stopped: %s", error, exc_info=error)
+
+
+def _is_jvm_gone(error: BaseException) -> bool:
+    return isinstance(error, Py4JError) and not isinstance(error, Py4JJavaError)  # the latter is an answer
 
 
 @contextmanager
@@ -97,8 +130,7 @@ class _StopQueries:
 
     def run(self) -> None:
         self._asked.set()
-        for query in self._queries:
-            query.stop()
+        _report(_stop_all(self._queries, timeout_s=STOP_TIMEOUT_S))
 
     class Java:
         """Tells Py4J what this object is to the JVM."""

@@ -24,6 +24,7 @@ from jobs.flights.check.expected import flight_events
 from jobs.flights.events import events
 from jobs.flights.main import PROGRAM, start_events, start_hours, start_routes
 from jobs.flights.settings import Settings
+from spark_ext import kafka
 from spark_ext.broker import Broker
 from spark_ext.queries import Checkpoint, run
 
@@ -35,7 +36,7 @@ GARBAGE: dict[str, bytes | None] = {
     "type": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":"fifteen","tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "required_field": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z"}',
-    "event_time_range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
+    "range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "unknown_event": b'{"event":"diversion","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
@@ -139,7 +140,9 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_live_job_under_spark_submit_stops_between_two_batches(published: Broker, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_live_job_under_spark_submit_stops_between_two_batches(
+    spark: SparkSession, published: Broker, tmp_path: Path, number: signal.Signals
+) -> None:
     job = Job(published, tmp_path, "--follow")
     job.wait_for(tmp_path, "events", "commits", 3)
     tree = psutil.Process(job.process.pid).children(recursive=True)
@@ -149,7 +152,8 @@ def test_a_live_job_under_spark_submit_stops_between_two_batches(published: Brok
     assert not alive
     assert gone
     settings = Settings.load("local", out=str(tmp_path), topic="kills")
-    checkpoint = Checkpoint.claim(settings.checkpoint("events"), pipeline="flights/events", sources=["kafka topic kills"])
+    sources = kafka.identify(spark, bootstrap_servers=published.bootstrap_servers, topics="kills")
+    checkpoint = Checkpoint.claim(settings.checkpoint("events"), pipeline="flights/events", sources=sources)
     last_done = batches(tmp_path, "events", "commits") - 1
     assert DeltaTable(settings.table("flight_events")).transaction_version(checkpoint.app_id) == last_done, "written is committed"
     assert batches(tmp_path, "events", "offsets") - 1 in {last_done, last_done + 1}

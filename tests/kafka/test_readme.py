@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+
+from spark_ext.errors import CheckpointMismatchError
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
@@ -21,9 +24,14 @@ def test_the_example_prints_what_the_readme_shows(
 ) -> None:
     code, shown = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 (our own file)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a broker keeps its folder when the program fails
+    program = compile(code, "README.md", "exec")
+    exec(program, {"__name__": "readme"})  # noqa: S102 (our own file)
     assert capsys.readouterr().out.strip() == shown.strip()
     assert spark.range(1).count() == 1
+    with pytest.raises(CheckpointMismatchError, match=r"expected sources \['kafka topic clicks .*a topic that is made anew is another one"):
+        exec(program, {"__name__": "readme"})  # noqa: S102
+    assert capsys.readouterr().out == "", "no table of the first run is shown as if it were the second's"
 
 
 def test_the_two_commands_are_targets() -> None:

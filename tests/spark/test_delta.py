@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_ext.delta import append, create_table, upsert
+from spark_ext.errors import SettingsError
 
 pytestmark = pytest.mark.spark
 
@@ -52,6 +55,20 @@ def test_upsert_replaces_adds_and_keeps(spark: SparkSession, tmp_path: Path) -> 
         upsert(spark.createDataFrame([("b", 20), ("c", 4), (None, 30)], "k string, n long"), str(path), keys=["k"])
     frame = DeltaTable(str(path)).to_pandas()
     assert sorted((str(k), n) for k, n in zip(frame["k"], frame["n"], strict=True)) == [("None", 30), ("a", 1), ("b", 20), ("c", 4)]
+
+
+def test_an_upsert_without_a_key_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cannot upsert table .*expected at least one key, got \[\]; name the columns"):
+        upsert(spark.range(1), str(tmp_path), keys=[])
+
+
+def test_a_key_is_a_name_and_nothing_else(spark: SparkSession, tmp_path: Path) -> None:
+    create_table(spark, str(tmp_path), "a int, v int")
+    frame = spark.createDataFrame([(1, 2)], "a int, v int")
+    upsert(frame, str(tmp_path), keys=["a"])
+    # PySpark fails to format Delta's AnalysisException; both carry its name.
+    with pytest.raises((AnalysisException, Py4JJavaError), match="DELTA_MERGE_UNRESOLVED_EXPRESSION"):
+        upsert(frame, str(tmp_path), keys=["a` <=> new.`a` OR true OR new.`a"])
 
 
 def test_creating_a_table_twice_keeps_its_rows(spark: SparkSession, tmp_path: Path, two: tuple[DataFrame, DataFrame]) -> None:

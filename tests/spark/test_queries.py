@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_ext.errors import CheckpointMismatchError, QueryError
-from spark_ext.queries import Batch, Checkpoint, Outcome, Query, run, start
+from spark_ext.queries import Batch, Checkpoint, Outcome, Query, QueryProgress, run, start
 
 pytestmark = pytest.mark.spark
 
@@ -140,6 +141,124 @@ def test_one_failure_stops_the_other_queries_whole(spark: SparkSession, tmp_path
         run([one, two])
     assert not one.is_active()
     assert committed(str(tmp_path / "a")) == sorted(good.done) == good.begun
+
+
+def failing(event: threading.Event) -> Callable[[Batch], None]:
+    """Ask for a stop in batch 1, and then fail."""
+
+    def fail(batch: Batch) -> None:
+        if batch.batch_id == 1:
+            event.set()
+            threading.Event().wait(1)  # until run() is in the stop
+            msg = "the disk is full"
+            raise OSError(msg)
+
+    return fail
+
+
+def test_a_batch_that_fails_while_a_stop_is_under_way_is_a_failure(spark: SparkSession, checkpoint_path: str) -> None:
+    stop = threading.Event()
+    query = start(endless(spark), Recorder(failing(stop)), checkpoint=claimed(checkpoint_path), every="0 seconds")
+    with pytest.raises(QueryError, match="OSError: the disk is full"):
+        run([query], stop=stop)
+
+
+def test_a_query_that_had_failed_before_the_run_is_a_failure(spark: SparkSession, checkpoint_path: str) -> None:
+    stop = threading.Event()
+    query = start(endless(spark), Recorder(failing(stop)), checkpoint=claimed(checkpoint_path), every="0 seconds")
+    with pytest.raises(QueryError):
+        query.await_end(WAIT_S)
+    assert stop.is_set()
+    assert not query.stop(), "it did not end at a batch boundary"
+    with pytest.raises(QueryError, match="OSError: the disk is full"):
+        run([query], stop=stop)
+
+
+def test_a_stop_that_meets_a_failure_says_so(spark: SparkSession, checkpoint_path: str) -> None:
+    inside, asked = threading.Event(), threading.Event()
+
+    def fail(batch: Batch) -> None:
+        inside.set()
+        asked.wait(WAIT_S)
+        raise OSError
+
+    query = start(endless(spark), Recorder(fail), checkpoint=claimed(checkpoint_path), every="0 seconds")
+    assert inside.wait(WAIT_S)
+    threading.Timer(0.5, asked.set).start()
+    assert not query.stop(timeout_s=WAIT_S)
+
+
+def test_a_stop_from_inside_its_own_write_is_refused_at_once(spark: SparkSession, checkpoint_path: str) -> None:
+    made: list[Query] = []
+    ready = threading.Event()
+
+    def stop_itself(batch: Batch) -> None:
+        assert ready.wait(WAIT_S)
+        made[0].stop(timeout_s=5)
+
+    made.append(start(endless(spark), stop_itself, checkpoint=claimed(checkpoint_path), every="0 seconds"))
+    ready.set()
+    with pytest.raises(QueryError, match=r"QueryError: cannot stop query 'test/endless'.*set the stop event that was given to run"):
+        made[0].await_end(WAIT_S)
+
+
+def unstoppable(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*, timeout_s: float = 0) -> bool:
+        really(timeout_s=timeout_s)
+        msg = "did not stop in time"
+        raise TimeoutError(msg)
+
+    really = query.stop
+    monkeypatch.setattr(query, "stop", stop)
+
+
+def test_a_stop_that_raises_does_not_keep_the_others_running(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [start(endless(spark), Recorder(), checkpoint=claimed(str(tmp_path / name), name), every="0 seconds") for name in "ab"]
+    unstoppable(queries[0], monkeypatch)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(TimeoutError, match="did not stop in time"):
+        run(queries, stop=stop)
+    assert [query.is_active() for query in queries] == [False, False]
+
+
+def test_a_stop_that_raises_does_not_hide_the_failure(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = start(endless(spark), Recorder(failing(threading.Event())), checkpoint=claimed(str(tmp_path / "bad"), "bad"), every="0 seconds")
+    good = [start(endless(spark), Recorder(), checkpoint=claimed(str(tmp_path / name), name), every="0 seconds") for name in "ab"]
+    unstoppable(good[0], monkeypatch)
+    with caplog.at_level(logging.ERROR, logger="spark_ext.queries.run"), pytest.raises(QueryError, match="OSError: the disk is full"):
+        run([*good, bad])
+    assert not good[1].is_active()
+    logged = [record.getMessage() for record in caplog.records if record.name == "spark_ext.queries.run"]
+    assert logged == ["while the queries were being stopped: did not stop in time"]
+
+
+class Reported:
+    """A query of which only Spark's reports are known: batch id and rows."""
+
+    name = "reported"
+
+    def __init__(self, *reports: tuple[int, int]) -> None:
+        self.spark_query = self
+        self.recentProgress = [
+            {"batchId": batch, "numInputRows": rows, "sources": [], "eventTime": {}, "processedRowsPerSecond": 0.0}
+            for batch, rows in reports
+        ]
+
+    def is_active(self) -> bool:
+        return True
+
+
+def test_progress_counts_the_batch_that_an_idle_trigger_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    query = Reported((0, 100), (1, 0))
+    with QueryProgress() as progress:
+        update = progress.watch([query])  # type: ignore[list-item]  # all that the bars use
+        update()
+        query.recentProgress += Reported((1, 50), (2, 0)).recentProgress
+        update()
+    assert "reported: 150 rows in 2 batches" in capsys.readouterr().err
 
 
 def test_bounded_input_ends_by_itself(spark: SparkSession, checkpoint_path: str, tmp_path: Path) -> None:
