@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,9 @@ def submit_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
     master = given.get("spark.master", user_defaults().get("spark.master"))
     environment = dict(os.environ)
     home = environment.setdefault("SPARK_HOME", _find_spark_home())
+    if sys.stderr.isatty():
+        # spark-submit puts a pipe between the program and the terminal; rich then needs to be told what is behind it.
+        environment |= {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
     environment.setdefault("JAVA_HOME", str(find_java(cache=cache_dir()).home))
     if SHIP in arguments[:program]:
         if is_local(master):
