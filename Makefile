@@ -29,7 +29,7 @@ test-spark: setup ## tests with a local Spark session
 test-kafka: setup ## tests with a real broker
 	@$(BIN)/pytest tests/kafka -m "not slow"
 
-test-slow: setup ## the slow tests: kills, clusters, a whole demo
+test-slow: setup ## the slow tests: a cluster, three brokers, the whole demo
 	@$(BIN)/pytest -m slow
 
 doctest: setup ## examples in docstrings

@@ -60,3 +60,11 @@ def test_log_settings_in_a_path_with_blanks_are_one_java_option(tmp_path: Path, 
     option = defaults(local=True)["spark.driver.extraJavaOptions"]
     assert option.startswith("-Dlog4j2.configurationFile=file:///")
     assert "/a%20checkout/" in option
+
+
+@pytest.mark.parametrize(("terminal", "told"), [(True, "1"), (False, None)])
+def test_a_program_learns_of_the_terminal_behind_sparks_pipe(monkeypatch: pytest.MonkeyPatch, terminal: bool, told: str | None) -> None:
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    _, environment = submit_command(["job.py"])
+    assert environment.get("TTY_COMPATIBLE") == told
