@@ -27,7 +27,7 @@ def column(name: str) -> Column:
 
 
 def check_schema(schema: StructType, event_time: str, earliest: datetime) -> None:
-    """Refuse a schema that `parse_json` could not keep its promise for.
+    """Refuse a schema that `JsonFormat` could not keep its promise for.
 
     Raises
     ------
