@@ -266,7 +266,8 @@ def _cluster_id(directory: Path, size: int) -> str:
     """Return the id of the cluster whose data is in a folder, or a new one for an empty folder."""
     written = sorted(directory.glob("node-*/data/meta.properties"))
     if not written:
-        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka does, no id that begins with a dash: its own tool would take that for an option.
+        return base64.urlsafe_b64encode(b"\x00" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     if len(written) != size:
         raise BrokerError(
             "start",

@@ -76,7 +76,7 @@ class Node:
         BrokerError
             Kafka's own tool refused; its words are in the error.
         """
-        arguments = ["format", "--ignore-formatted", "--cluster-id", cluster_id, "--config", "server.properties"]
+        arguments = ["format", "--ignore-formatted", f"--cluster-id={cluster_id}", "--config", "server.properties"]
         with self.log.open("ab") as log:
             done = subprocess.run(
                 [*java, "kafka.tools.StorageTool", *arguments],

@@ -113,6 +113,18 @@ class Checkpoint:
         """Name under which this pipeline's batches are known in Delta's logs."""
         return f"{self.pipeline}:{self.checkpoint_id}"
 
+    def forget_unplanned(self) -> None:
+        """Remove what a kill left of a first batch that was never planned; call it before Spark starts.
+
+        A process that ends while Spark writes ``offsets/0`` leaves a hidden part of it, which Spark's check for an
+        empty folder then takes for a foreign checkpoint, at every start. As the plan was not written, no row was read.
+        """
+        files, root = _file_system(f"{self.spark_location}/offsets")
+        found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        if all(file.base_name.startswith(".") for file in found):
+            for file in found:
+                files.delete_file(file.path)
+
     def batch(self, batch_id: int) -> BatchRecord:
         """Read what Spark's offset log says about a batch that has been planned."""
         files, root = _file_system(self.spark_location)

@@ -228,6 +228,7 @@ def start(
         Spark cannot run this plan as a stream.
     """
     query = Query(checkpoint)
+    checkpoint.forget_unplanned()
     writer = (
         frame.writeStream.queryName(checkpoint.pipeline)
         .outputMode(output_mode)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,12 @@ def test_data_stays_in_a_given_folder(tmp_path: Path) -> None:
         assert consume(second.bootstrap_servers, "kept", len(ROWS)) == ROWS
     with pytest.raises(BrokerError, match=r"expected data of 3 nodes, got data of 1; .*use nodes=1 or another folder"):
         Broker(nodes=3, directory=tmp_path).start()
+
+
+def test_no_cluster_id_looks_like_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+    with Broker(directory=tmp_path) as broker:
+        assert broker.nodes[0].state() == "up"
 
 
 def test_a_failure_keeps_the_folder(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -111,8 +112,9 @@ class Job:
     def kill(self, name: str) -> None:
         tree = psutil.Process(self.process.pid)
         for one in [tree, *tree.children(recursive=True)]:
-            if one.name().startswith(name):
-                one.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # some end with the one before
+                if one.name().startswith(name):
+                    one.kill()
         self.process.wait(60)
 
 

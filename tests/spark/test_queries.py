@@ -71,6 +71,22 @@ def test_signals_stop_at_a_batch_boundary(spark: SparkSession, checkpoint_path: 
     assert signal.getsignal(number) is before
 
 
+def test_a_kill_while_the_first_batch_is_planned_is_ridden_out(spark: SparkSession, checkpoint_path: str) -> None:
+    checkpoint = claimed(checkpoint_path)
+    offsets = Path(checkpoint_path, "spark", "offsets")
+    offsets.mkdir(parents=True)
+    for name in [".0.7e7f9d5c.tmp", "..0.7e7f9d5c.tmp.crc"]:  # what such a kill leaves
+        (offsets / name).write_bytes(b"v1")
+    stop = threading.Event()
+    seen = Recorder(lambda _: stop.set())
+    assert run([start(endless(spark), seen, checkpoint=checkpoint, every="0 seconds")], stop=stop) is Outcome.STOPPED
+    assert seen.done[0] == list(range(10))
+    (offsets / ".9.7e7f9d5c.tmp").write_bytes(b"v1")
+    checkpoint.forget_unplanned()
+    assert (offsets / "0").is_file(), "what has been planned stays"
+    assert (offsets / ".9.7e7f9d5c.tmp").is_file(), "Spark sees to these"
+
+
 def test_a_restart_goes_on_where_the_stop_was(spark: SparkSession, checkpoint_path: str) -> None:
     every: dict[int, list[int]] = {}
     for last in (1, 4):
