@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import psutil
@@ -103,6 +104,13 @@ class Job:
         line += ["--out", str(out), "--max-offsets-per-trigger", "2000", "--topic", "kills", *options]
         self.process = subprocess.Popen(line, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:  # the test failed
+            self.kill("")
+
     def wait_for(self, out: Path, query: str, log: str, at_least: int) -> None:
         for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.05), retry=retry_if_result(lambda enough: not enough)):
             with attempt:
@@ -130,11 +138,11 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
         ("events", "offsets", 5, "python"),
         ("hours", "offsets", 1, "java"),
     ]:
-        job = Job(published, tmp_path)
-        job.wait_for(tmp_path, query, log, at_least)
-        job.kill(victim)
-    last = Job(published, tmp_path)
-    assert last.process.wait(240) == 0
+        with Job(published, tmp_path) as job:
+            job.wait_for(tmp_path, query, log, at_least)
+            job.kill(victim)
+    with Job(published, tmp_path) as last:
+        assert last.process.wait(240) == 0
     proof = proven(published, "kills", tmp_path)
     assert proof.mismatches == []
     offsets = tmp_path / "checkpoints" / "events" / "spark" / "offsets"
@@ -145,11 +153,11 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
 def test_a_live_job_under_spark_submit_stops_between_two_batches(
     spark: SparkSession, published: Broker, tmp_path: Path, number: signal.Signals
 ) -> None:
-    job = Job(published, tmp_path, "--follow")
-    job.wait_for(tmp_path, "events", "commits", 3)
-    tree = psutil.Process(job.process.pid).children(recursive=True)
-    job.process.send_signal(number)  # to the JVM only, as a cluster manager does
-    job.process.wait(120)
+    with Job(published, tmp_path, "--follow") as job:
+        job.wait_for(tmp_path, "events", "commits", 3)
+        tree = psutil.Process(job.process.pid).children(recursive=True)
+        job.process.send_signal(number)  # to the JVM only, as a cluster manager does
+        job.process.wait(120)
     gone, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive
     assert gone
