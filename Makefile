@@ -21,7 +21,7 @@ test: check ## checks and all tests but the slow ones
 	@$(BIN)/pytest -m "not slow"
 
 test-unit: setup ## tests without a JVM
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests/unit -m "not slow"
 
 test-spark: setup ## tests with a local Spark session
 	@$(BIN)/pytest tests/spark

@@ -23,17 +23,19 @@ FACTS: Final = ["delta table flight_events"]
 
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
-    """Topic -> flight_events, late_events, dead_letters."""
+    """Topic -> flight_events, late_events, dead_letters, source_ranges."""
     sources = kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic)
     checkpoint = _claim(settings, "events", sources)
-    records = kafka.read(
+    events = kafka.read(
         spark,
         bootstrap_servers=settings.bootstrap_servers,
         topics=settings.topic,
+        format=pipeline.EVENT_FORMAT,
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
     )
-    events = pipeline.parse_events(records, lateness=settings.lateness)
-    return start(events, tables.write_events(settings), checkpoint=checkpoint, every=every)
+    return start(
+        pipeline.with_watermark(events, lateness=settings.lateness), tables.write_events(settings), checkpoint=checkpoint, every=every
+    )
 
 
 def start_hours(spark: SparkSession, settings: Settings, every: str | None) -> Query:

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StringType, StructField, StructType, TimestampType
 
 from spark_ext.ingest import JsonFormat
+from spark_ext.ingest.tags import RANGE_COUNTS
 
 __all__ = [
     "EVENT_FORMAT",
@@ -22,12 +23,13 @@ __all__ = [
     "HOURLY_DEPARTURES",
     "LATE_EVENTS",
     "ROUTES",
+    "SOURCE_RANGES",
     "departures_by_hour",
     "flights_by_route",
     "is_late",
-    "parse_events",
     "with_date",
     "with_names",
+    "with_watermark",
     "with_weather",
 ]
 
@@ -48,7 +50,7 @@ EVENT_FORMAT: Final = JsonFormat(
     EVENT_SCHEMA,
     event_time="event_time",
     earliest=datetime(2000, 1, 1, tzinfo=UTC),  # anything earlier is a broken clock
-    refuse={"unknown_event": "event NOT IN ('departure', 'arrival', 'cancellation')"},
+    refuse={"unknown_event": [("event", "not in", ["departure", "arrival", "cancellation"])]},
 )
 FLIGHT_EVENTS: Final = (
     "event string, event_time timestamp, scheduled_time timestamp, carrier string, flight int, tailnum string, origin string, "
@@ -63,12 +65,13 @@ ROUTES: Final = (
     "origin string, dest string, carrier string, airline string, destination string, departures bigint, cancelled bigint, "
     "arrivals bigint, mean_arrival_delay_minutes double"
 )
+SOURCE_RANGES: Final = f"topic string, partition int, {', '.join(f'{name} bigint' for name in RANGE_COUNTS)}, batch_id bigint"
 WINDOW: Final = "1 hour"
 
 
-def parse_events(records: DataFrame, *, lateness: timedelta) -> DataFrame:
-    """Return flight events with their source, or dead letters, under a watermark on event time."""
-    return EVENT_FORMAT.parse(records).withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
+def with_watermark(events: DataFrame, *, lateness: timedelta) -> DataFrame:
+    """Put events under a watermark; dead letters and accounts have no event time and do not move it."""
+    return events.withWatermark("event_time", f"{int(lateness.total_seconds())} seconds")
 
 
 def is_late(watermark: datetime) -> Column:

@@ -13,8 +13,8 @@ from jobs.flights import pipeline
 from jobs.flights.events import dimensions
 from jobs.flights.settings import Settings
 from spark_ext.delta import append, create_table, upsert
-from spark_ext.ingest import accepted
-from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA
+from spark_ext.ingest import accepted, accounts
+from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA, RANGE, is_accepted
 from spark_ext.queries import Batch
 
 __all__ = ["create_tables", "follow_facts", "write_events", "write_hours", "write_routes"]
@@ -23,6 +23,7 @@ FACTS: Final = {
     "flight_events": pipeline.FLIGHT_EVENTS,
     "late_events": pipeline.LATE_EVENTS,
     "dead_letters": DEAD_LETTER_SCHEMA,
+    "source_ranges": pipeline.SOURCE_RANGES,
     "hourly_departures": pipeline.HOURLY_DEPARTURES,
     "routes": pipeline.ROUTES,
 }
@@ -43,27 +44,26 @@ def follow_facts(spark: SparkSession, settings: Settings) -> DataFrame:
 
 
 def write_events(settings: Settings) -> Callable[[Batch], None]:
-    """Return the function that puts each event of a batch into exactly one of three tables."""
+    """Return the function that puts each event of a batch into exactly one of three tables, and what was read into a fourth."""
 
     def write(batch: Batch) -> None:
         tagged = batch.rows.withColumn("late", pipeline.is_late(batch.watermark)).persist()
         try:
             good = pipeline.with_date(accepted(tagged))
-            late = (
-                good.where("late")
-                .drop("late")
-                .withColumns({"batch_id": F.lit(batch.batch_id).cast("bigint"), "watermark": F.lit(batch.watermark)})
-            )
+            batch_id = F.lit(batch.batch_id).cast("bigint")
+            late = good.where("late").drop("late").withColumns({"batch_id": batch_id, "watermark": F.lit(batch.watermark)})
             parts = {
                 "flight_events": good.where("NOT late").drop("late"),
                 "late_events": late,
                 "dead_letters": pipeline.EVENT_FORMAT.dead_letters(tagged),
+                "source_ranges": accounts(tagged).withColumn("batch_id", batch_id),
             }
             # One pass over the cached batch is cheaper than a commit without rows.
             counts = tagged.agg(
-                F.count_if(F.col(DEAD).isNull() & ~F.col("late")).alias("flight_events"),
+                F.count_if(is_accepted() & ~F.col("late")).alias("flight_events"),
                 F.count_if("late").alias("late_events"),
                 F.count_if(F.col(DEAD).isNotNull()).alias("dead_letters"),
+                F.count_if(F.col(RANGE).isNotNull()).alias("source_ranges"),
             ).first()
             frames = {settings.table(name): part for name, part in parts.items() if counts and counts[name]}
             append(frames, app_id=batch.app_id, batch_id=batch.batch_id)

@@ -1,7 +1,7 @@
-"""Parse JSON records in Spark SQL, once, into typed rows or dead letters.
+"""What a good JSON record is, and how to read it: in blocks by `JsonDecoder`, or in Spark SQL behind Spark's own connector.
 
-What flows in: records as `spark_ext.kafka.read` gives them. What flows out: the same number of rows, each with
-the schema's columns, ``source``, and ``dead`` (see `spark_ext.ingest.tags`).
+What flows in: records. What flows out: the same number of rows, each with the schema's columns and the tags of
+`spark_ext.ingest.tags`.
 Spark's ``from_json`` alone loses data in silence: an empty value, a missing field, a second document behind the
 first, a time without a date. So every record is asked whether it is good, as cheaply as that can be asked; only the
 few that are not are read again to say why.
@@ -9,7 +9,8 @@ few that are not are read again to say why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
@@ -21,9 +22,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
+from spark_ext.errors import SchemaError
 from spark_ext.ingest import verdict
-from spark_ext.ingest.schema import FLOATS, TIMES, check_schema, column
-from spark_ext.ingest.tags import DEAD, SOURCE
+from spark_ext.ingest.decode import JsonDecoder
+from spark_ext.ingest.filters import Conditions, check_conditions, conditions_from_json, conditions_to_json, to_column
+from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark, check_schema, column
+from spark_ext.ingest.tags import DEAD, RANGE, RANGE_TYPE, SOURCE
 
 __all__ = ["JsonFormat"]
 
@@ -57,10 +61,11 @@ class JsonFormat:
     """What a good record of a topic looks like, and how to read it.
 
     Guarantee: one row out for each record in; never an exception in the query. A row is good if and only if its
-    value is one UTF-8 JSON object of at most `max_value_bytes`, each field has its type, no required field is
-    missing or null, each number and time is in range, ``earliest <= event_time <= record timestamp + ahead``, and no
-    rule of `refuse` holds. The verdict depends on the record alone, so a replay gives the same. Bad rows have a null
-    `event_time`: a watermark defined on it cannot be poisoned.
+    value is one UTF-8 JSON object of at most `max_value_bytes`, 64 open brackets and 1000 names, no name comes twice, each
+    field has its type, no required field is missing or null, each number and time is in range,
+    ``earliest <= event_time <= record timestamp + ahead``, and no rule of `refuse` holds. The verdict depends on the
+    record alone, so a replay gives the same. Bad rows have a null `event_time`: a watermark defined on it cannot be
+    poisoned.
 
     Parameters
     ----------
@@ -68,17 +73,17 @@ class JsonFormat:
         Fields to read; those with ``nullable=False`` are required. Fields of the value that it lacks are ignored.
         A timestamp is text with date, time and zone, such as ``2013-01-01T10:15:00.25Z`` or ``...+01:00``, between 1678
         and 2261 (what pandas can hold); a date is ``2013-01-01``.
-    event_time : str
+    event_time : str, optional
         Name of the required timestamp field that carries event time.
-    earliest : datetime
-        Smallest plausible event time, with a time zone.
+    earliest : datetime, optional
+        Smallest plausible event time, with a time zone; needed where there is an event time.
     ahead : timedelta
         How far event time may lie after the record's own timestamp.
     max_value_bytes : int
         Largest value that is parsed, in bytes.
-    refuse : mapping of str to str
-        The job's own rules: a reason, and a SQL condition over the schema's columns that is true for a bad row. They
-        must depend on the row alone, or a replay may judge otherwise.
+    refuse : mapping of str to conditions
+        The job's own rules: a reason, and conditions over the schema's top-level fields which a bad row matches, such as
+        ``{"negative": [("price", "<", 0)]}``; see `spark_ext.ingest.filters`.
 
     Raises
     ------
@@ -86,21 +91,74 @@ class JsonFormat:
         The schema cannot be used: event time is not a required timestamp, a name is taken, or a type is one whose
         values Spark would change in silence.
 
-    Not supported: duplicate keys (the last one wins); a number, an object or half a surrogate pair in a string field
-    (its text is taken); decimals are rounded to their scale and may stand in quotes; nanoseconds are cut.
+    Not supported behind Spark's own connector (`parse`): duplicate keys (the last one wins); a number, an object or half a
+    surrogate pair in a string field (its text is taken); decimals are rounded to their scale and may stand in quotes; limits on
+    brackets and names. Nanoseconds are cut by both.
 
     State: none.
     """
 
     schema: StructType
-    event_time: str
-    earliest: datetime
+    event_time: str | None = None
+    earliest: datetime | None = None
     ahead: timedelta = timedelta(days=1)
     max_value_bytes: int = 1_048_576
-    refuse: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    refuse: Mapping[str, Conditions] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         check_schema(self.schema, self.event_time, self.earliest)
+        for conditions in self.refuse.values():
+            check_conditions(conditions, self.schema.fieldNames())
+
+    def decoder(self, columns: Sequence[str] | None = None, where: Conditions = ()) -> JsonDecoder:
+        """Return what decodes blocks of records of this format.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Fields to make columns of; all by default. The others are checked all the same.
+        where : conditions
+            Which good rows to give out.
+
+        Raises
+        ------
+        SchemaError, SettingsError
+            A field is not declared, or a condition cannot be used.
+        """
+        declared = self.schema.fieldNames()
+        missing = [name for name in columns or () if name not in declared]
+        if missing:
+            raise SchemaError(
+                "select", "columns", ",".join(missing), expected=f"some of {declared}", got=repr(missing), todo="declare them in the schema"
+            )
+        rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
+        return JsonDecoder(self.schema, columns=columns, where=check_conditions(where, declared), **rules)
+
+    def to_json(self) -> str:
+        """Return the format as text, for a worker in another process."""
+        return json.dumps(
+            {
+                "schema": self.schema.jsonValue(),
+                "event_time": self.event_time,
+                "earliest": None if self.earliest is None else self.earliest.isoformat(),
+                "ahead_us": self.ahead // timedelta(microseconds=1),
+                "max_value_bytes": self.max_value_bytes,
+                "refuse": {reason: conditions_to_json(conditions) for reason, conditions in self.refuse.items()},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> JsonFormat:
+        """Undo `to_json`."""
+        found = json.loads(text)
+        return cls(
+            StructType.fromJson(found["schema"]),
+            event_time=found["event_time"],
+            earliest=None if found["earliest"] is None else datetime.fromisoformat(found["earliest"]),
+            ahead=timedelta(microseconds=found["ahead_us"]),
+            max_value_bytes=found["max_value_bytes"],
+            refuse={reason: conditions_from_json(conditions) for reason, conditions in found["refuse"].items()},
+        )
 
     def parse(self, records: DataFrame) -> DataFrame:
         """Turn records into rows, the bad ones marked.
@@ -113,15 +171,27 @@ class JsonFormat:
         Returns
         -------
         DataFrame
-            The schema's columns (all nullable), ``source`` and ``dead``.
+            The schema's columns (all nullable), ``source``, ``dead`` (without the reason, which `dead_letters` works out) and
+            ``range`` (always null).
+
+        Raises
+        ------
+        SchemaError
+            A type whose values Spark would change in silence.
         """
+        check_for_spark(self.schema)
         # The conditions fit into one method that the JVM compiles; with all the reasons it would be too long, and slow.
         bad = reduce(or_, (F.coalesce(rule.condition, F.lit(False)) for rule in self._rules() if not rule.refines))
         judged = self._read(records).withColumn("__bad", bad)
         columns = {name: column(name) for name in self.schema.fieldNames()}
-        columns[self.event_time] = F.when(~F.col("__bad"), column(self.event_time))
-        letter = F.when(F.col("__bad"), F.struct(F.col(KEY).alias("key"), F.col(VALUE).alias("value")))
-        return judged.select(*(value.alias(name) for name, value in columns.items()), SOURCE, letter.alias(DEAD))
+        if self.event_time is not None:
+            columns[self.event_time] = F.when(~F.col("__bad"), column(self.event_time))
+        unknown = F.lit(None).cast("string")
+        letter = F.when(
+            F.col("__bad"), F.struct(F.col(KEY).alias("key"), F.col(VALUE).alias("value"), unknown.alias("reason"), unknown.alias("detail"))
+        )
+        none = F.lit(None).cast(RANGE_TYPE)
+        return judged.select(*(value.alias(name) for name, value in columns.items()), SOURCE, letter.alias(DEAD), none.alias(RANGE))
 
     def dead_letters(self, parsed: DataFrame) -> DataFrame:
         """Return the bad rows of a parsed DataFrame with the reason why.
@@ -131,7 +201,8 @@ class JsonFormat:
         DataFrame
             `spark_ext.ingest.tags.DEAD_LETTER_SCHEMA`. Reasons, first match wins: ``tombstone``, ``too_large``, ``utf8``,
             ``empty``, ``malformed``, ``type`` (detail: the field, where it is a time), ``trailing_bytes``, ``required_field``
-            (detail: its name), ``range`` (detail: its name), ``event_time_range``, then those of `refuse`.
+            (detail: its name), ``range`` (detail: its name), ``event_time_range``, then those of `refuse`. A reason that the
+            source gave is kept.
         """
         records = parsed.where(F.col(DEAD).isNotNull()).select(f"{DEAD}.*", f"{SOURCE}.*")
         explained = F.lit(None).cast("struct<reason: string, detail: string>")
@@ -139,9 +210,10 @@ class JsonFormat:
             reason = F.struct(F.lit(rule.reason).alias("reason"), F.lit(rule.detail).cast("string").alias("detail"))
             explained = F.when(rule.condition, reason).otherwise(explained)
         return (
-            self._read(records)
+            self._read(records.where(F.col("reason").isNull()))
             .withColumn("__why", explained)
             .select(f"{SOURCE}.*", F.col(KEY).alias("key"), F.col(VALUE).alias("value"), "__why.*")
+            .unionByName(records.where(F.col("reason").isNotNull()))
         )
 
     def _read(self, records: DataFrame) -> DataFrame:
@@ -180,10 +252,14 @@ class JsonFormat:
                 yield Rule("range", F.abs(column(one.name)) == float("inf"), one.name)
         for name in times:
             yield Rule("range", verdict.is_outside_pandas(column(name)), name)
+        if self.event_time is not None:
+            yield self._plausible_event_time(self.event_time)
+        for reason, conditions in self.refuse.items():
+            yield Rule(reason, to_column(conditions))
+
+    def _plausible_event_time(self, name: str) -> Rule:
         # In microseconds: adding an interval to a timestamp goes through the calendar.
         received_us = F.unix_micros(f"{SOURCE}.timestamp")
-        early_enough = F.unix_micros(column(self.event_time)) - self.ahead // timedelta(microseconds=1) <= received_us
-        plausible = (column(self.event_time) >= F.lit(self.earliest)) & early_enough
-        yield Rule("event_time_range", ~F.coalesce(plausible, F.lit(False)))
-        for reason, condition in self.refuse.items():
-            yield Rule(reason, F.expr(condition))
+        early_enough = F.unix_micros(column(name)) - self.ahead // timedelta(microseconds=1) <= received_us
+        plausible = (column(name) >= F.lit(self.earliest)) & early_enough
+        return Rule("event_time_range", ~F.coalesce(plausible, F.lit(False)))

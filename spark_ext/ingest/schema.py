@@ -9,15 +9,34 @@ from typing import Final
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, ByteType, DataType, DateType, DoubleType, FloatType, MapType, StructType, TimestampType
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StringType,
+    StructType,
+    TimestampType,
+)
 
 from spark_ext.errors import SchemaError
-from spark_ext.ingest.tags import DEAD, SOURCE
+from spark_ext.ingest.tags import DEAD, RANGE, SOURCE
 
-__all__ = ["FLOATS", "TIMES", "check_schema", "column"]
+__all__ = ["FLOATS", "TIMES", "check_for_spark", "check_schema", "column"]
 
 TIMES: Final = (TimestampType, DateType)
 FLOATS: Final = (FloatType, DoubleType)
+READABLE: Final = (
+    *TIMES, *FLOATS, StringType, BooleanType, ByteType, ShortType, IntegerType, LongType, DecimalType, StructType, ArrayType, MapType,
+)  # fmt: skip
 UNCHECKED_INSIDE: Final = (*TIMES, *FLOATS)  # their checks look at top-level columns only
 
 
@@ -26,7 +45,7 @@ def column(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def check_schema(schema: StructType, event_time: str, earliest: datetime) -> None:
+def check_schema(schema: StructType, event_time: str | None, earliest: datetime | None) -> None:
     """Refuse a schema that `JsonFormat` could not keep its promise for.
 
     Raises
@@ -36,23 +55,24 @@ def check_schema(schema: StructType, event_time: str, earliest: datetime) -> Non
     """
     names = Counter(name.lower() for name in schema.fieldNames())
     taken = sorted(
-        name for name in schema.fieldNames() if name.lower() in {SOURCE, DEAD} or name.startswith("__") or names[name.lower()] > 1
+        name for name in schema.fieldNames() if name.lower() in {SOURCE, DEAD, RANGE} or name.startswith("__") or names[name.lower()] > 1
     )
-    if taken:
+    if taken or not names:
         raise SchemaError(
             "parse",
             "schema",
             ",".join(schema.fieldNames()),
-            expected=f"names that differ in more than case, other than {SOURCE!r}, {DEAD!r} and those with '__'",
+            expected=f"names that differ in more than case, other than {SOURCE!r}, {DEAD!r}, {RANGE!r} and those with '__'",
             got=repr(taken),
             todo="rename them",
         )
-    for path, problem, todo in _problems(schema, ""):
-        raise SchemaError("parse", "field", path, expected="a type whose values can be checked", got=problem, todo=todo)
+    _refuse(_problems(schema, ""))
+    if event_time is None:
+        return
     wanted = (
         event_time in schema.fieldNames() and isinstance(schema[event_time].dataType, TimestampType) and not schema[event_time].nullable
     )
-    if not wanted or earliest.tzinfo is None:
+    if not wanted or earliest is None or earliest.tzinfo is None:
         raise SchemaError(
             "parse",
             "event time",
@@ -63,19 +83,51 @@ def check_schema(schema: StructType, event_time: str, earliest: datetime) -> Non
         )
 
 
-def _problems(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
-    """Yield every place of a schema that Spark would read otherwise than it says: path, problem, what to do."""
+def check_for_spark(schema: StructType) -> None:
+    """Refuse a schema of which Spark's own ``from_json`` would change values in silence.
+
+    Raises
+    ------
+    SchemaError
+        With the field and what to do.
+    """
+    _refuse(_changed_by_spark(schema, ""))
+
+
+def _refuse(problems: Iterator[tuple[str, str, str]]) -> None:
+    for path, problem, todo in problems:
+        raise SchemaError("parse", "field", path, expected="a type whose values can be checked", got=problem, todo=todo)
+
+
+def _below(kind: DataType, path: str) -> Iterator[tuple[str, DataType]]:
+    """Yield what is right inside a type, with its path."""
     if isinstance(kind, StructType):
-        for field in kind.fields:
-            below = f"{path}.{field.name}" if path else field.name
-            if path and not field.nullable:
-                yield below, "a required field inside another", "make it nullable and check it with `refuse`"
-            yield from _problems(field.dataType, below)
+        yield from ((f"{path}.{field.name}" if path else field.name, field.dataType) for field in kind.fields)
     elif isinstance(kind, ArrayType):
-        yield from _problems(kind.elementType, f"{path}.element")
+        yield f"{path}.element", kind.elementType
     elif isinstance(kind, MapType):
-        yield from _problems(kind.valueType, f"{path}.value")
-    elif isinstance(kind, ByteType):
+        yield f"{path}.value", kind.valueType
+
+
+def _problems(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
+    """Yield every place of a schema that cannot be read: path, problem, what to do."""
+    if isinstance(kind, StructType) and path:
+        for field in kind.fields:
+            if not field.nullable:
+                yield f"{path}.{field.name}", "a required field inside another", "make it nullable and check it behind the source"
+    if isinstance(kind, MapType) and not isinstance(kind.keyType, StringType):
+        yield path, f"a map with keys of type {kind.keyType.simpleString()}", "use string keys, as JSON does"
+    if not isinstance(kind, READABLE):
+        yield path, f"type {kind.simpleString()}", "declare it as string and cast it later"
+    for name, inner in _below(kind, path):
+        yield from _problems(inner, name)
+
+
+def _changed_by_spark(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
+    """Yield every place of a schema that Spark would read otherwise than it says: path, problem, what to do."""
+    if isinstance(kind, ByteType):
         yield path, "tinyint, in which 128 becomes -128", "declare it as smallint"
     elif "." in path and isinstance(kind, UNCHECKED_INSIDE):
         yield path, f"{kind.simpleString()} inside another field", "declare it as string there and cast it later"
+    for name, inner in _below(kind, path):
+        yield from _changed_by_spark(inner, name)

@@ -1,25 +1,69 @@
-"""Tell accepted rows from dead letters: every parsed row carries its source and, if it is bad, its bytes.
+"""Tell accepted rows from dead letters and accounts: every row out of a format carries what it is.
 
-``source`` is a struct (topic, partition, offset, timestamp). ``dead`` is null for a good row, else a struct
-(key, value) with the record's bytes as they came.
+``source`` is a struct (topic, partition, offset, timestamp), ``dead`` is null unless the row is a bad record, ``range``
+is null unless the row is the account of one range of offsets that was read.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-__all__ = ["DEAD", "DEAD_LETTER_SCHEMA", "SOURCE", "accepted"]
+__all__ = [
+    "DEAD",
+    "DEAD_LETTER_SCHEMA",
+    "DEAD_TYPE",
+    "RANGE",
+    "RANGE_COUNTS",
+    "RANGE_TYPE",
+    "SOURCE",
+    "SOURCE_TYPE",
+    "accepted",
+    "accounts",
+    "is_accepted",
+    "split",
+]
 
 SOURCE: Final = "source"
 DEAD: Final = "dead"
+RANGE: Final = "range"
+RANGE_COUNTS: Final = ("start", "end", "read", "decoded", "filtered", "dead", "lost", "absent", "drift", "bytes")
+SOURCE_TYPE: Final = "struct<topic: string, partition: int, offset: bigint, timestamp: timestamp>"
+DEAD_TYPE: Final = "struct<key: binary, value: binary, reason: string, detail: string>"
+RANGE_TYPE: Final = f"struct<{', '.join(f'{name}: bigint' for name in RANGE_COUNTS)}>"
 DEAD_LETTER_SCHEMA: Final = (
     "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, reason string, detail string"
 )
 
 
-def accepted(parsed: DataFrame) -> DataFrame:
-    """Return the good rows of a parsed DataFrame, with ``source`` and without ``dead``."""
-    return parsed.where(F.col(DEAD).isNull()).drop(DEAD)
+def is_accepted() -> Column:
+    """Tell whether a row is a good record."""
+    return F.col(DEAD).isNull() & F.col(RANGE).isNull()
+
+
+def accepted(tagged: DataFrame) -> DataFrame:
+    """Return the good rows, with ``source`` and without the tags."""
+    return tagged.where(is_accepted()).drop(DEAD, RANGE)
+
+
+def split(tagged: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return the good rows and the bad ones (``source`` and ``dead``); persist the frame first if both are used."""
+    return accepted(tagged), tagged.where(F.col(DEAD).isNotNull()).select(SOURCE, DEAD)
+
+
+def accounts(tagged: DataFrame) -> DataFrame:
+    """Return what became of every offset that was read: one row per range.
+
+    Guarantee: ``end - start = read + absent + lost`` and ``read = decoded + dead``; the rows given out are ``decoded - filtered``.
+
+    Returns
+    -------
+    DataFrame
+        ``topic``, ``partition`` and, as bigint, ``start``, ``end`` (not included), ``read`` (records), ``decoded`` (good ones),
+        ``filtered`` (good, but not asked for), ``dead``, ``lost`` (gone from the broker before they were read), ``absent``
+        (offsets that never were records: compaction, transactions), ``drift`` (good records with undeclared names),
+        ``bytes`` (of values). No rows with Spark's own connector, which cannot count.
+    """
+    return tagged.where(F.col(RANGE).isNotNull()).select(f"{SOURCE}.topic", f"{SOURCE}.partition", f"{RANGE}.*")

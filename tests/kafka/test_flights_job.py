@@ -38,7 +38,7 @@ GARBAGE: dict[str, bytes | None] = {
     "type": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":"fifteen","tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "required_field": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z"}',
-    "range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
+    "event_time_range": b'{"event":"departure","event_time":"9999-12-31T23:59:59Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',
     "unknown_event": b'{"event":"diversion","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
     b'"flight":15,"tailnum":null,"origin":"EWR","dest":"IAH","delay_minutes":2}',

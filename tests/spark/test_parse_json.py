@@ -196,9 +196,9 @@ def test_the_verdict_is_that_of_pythons_json(spark: SparkSession, batch: list[di
         ),
     ],
 )
-def test_a_schema_that_cannot_work_is_refused(schema: StructType, event_time: str, message: str) -> None:
+def test_a_schema_that_cannot_work_is_refused(spark: SparkSession, schema: StructType, event_time: str, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
-        JsonFormat(schema, event_time=event_time, earliest=EARLIEST)
+        JsonFormat(schema, event_time=event_time, earliest=EARLIEST).parse(records(spark, [GOOD.encode()]))
 
 
 def test_names_that_need_quotes_are_fine(spark: SparkSession) -> None:
@@ -209,7 +209,7 @@ def test_names_that_need_quotes_are_fine(spark: SparkSession) -> None:
             StructField("value", StringType()),
         ]
     )
-    odd = JsonFormat(schema, event_time="c`d e", earliest=EARLIEST, refuse={"negative": "`a.b` < 0"})
+    odd = JsonFormat(schema, event_time="c`d e", earliest=EARLIEST, refuse={"negative": [("a.b", "<", 0)]})
     lines = [
         '{"a.b":1,"c`d e":"2013-01-01T10:00:00Z","value":"v"}',
         '{"a.b":-1,"c`d e":"2013-01-01T10:00:00Z"}',

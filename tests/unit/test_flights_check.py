@@ -50,12 +50,16 @@ EVENT = [
     ("source", pa.struct([("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("timestamp", TIME)])),
     ("event_date", pa.date32()),
 ]  # fmt: skip
+RANGE_COUNTS = ("start", "end", "read", "decoded", "filtered", "dead", "lost", "absent", "drift", "bytes")
 SCHEMAS = {
     "flight_events": pa.schema(EVENT),
     "late_events": pa.schema([*EVENT, ("batch_id", pa.int64()), ("watermark", TIME)]),
     "dead_letters": pa.schema(
         [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("timestamp", TIME), ("key", pa.binary()),
          ("value", pa.binary()), ("reason", pa.string()), ("detail", pa.string())]
+    ),
+    "source_ranges": pa.schema(
+        [("topic", pa.string()), ("partition", pa.int32()), *((name, pa.int64()) for name in [*RANGE_COUNTS, "batch_id"])]
     ),
     "hourly_departures": pa.schema(
         [("origin", pa.string()), ("window_start", TIME), ("window_end", TIME), ("departures", pa.int64()), ("cancelled", pa.int64()),
@@ -84,7 +88,8 @@ class World:
         folder = out / "checkpoints" / "events" / "spark" / "offsets"
         folder.mkdir(parents=True)
         for batch, (watermark, ends) in enumerate(self.log):
-            text = f"v1\n{json.dumps({'batchWatermarkMs': watermark, 'conf': {}})}\n{json.dumps({'flights': ends})}"
+            document = {"topics": {"flights": {"id": "x", "offsets": ends}}}
+            text = f"v1\n{json.dumps({'batchWatermarkMs': watermark, 'conf': {}})}\n{json.dumps(document)}"
             (folder / str(batch)).write_text(text, encoding="utf-8")
             (folder / f".{batch}.crc").write_bytes(b"crc")
         return prove(frame(self.records), self.flights, out, "flights", lateness=LATENESS)
@@ -126,12 +131,22 @@ def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
         part = by_place[start : start + BATCH_ROWS]
         taken = by_place[: start + BATCH_ROWS]
         log.append((int(watermark.timestamp() * 1000), {str(p): sum(r["partition"] == p for r in taken) for p in range(PARTITIONS)}))
+        for partition in range(PARTITIONS):
+            tables["source_ranges"].append(account(taken[: -len(part)], part, partition) | {"batch_id": batch})
         for record in part:
             newest = max(newest, file_record(record, batch, watermark, tables))
         watermark = max(watermark, newest - LATENESS)
     tables["hourly_departures"] = hours(tables["flight_events"], names["weather"])
     tables["routes"] = routes(tables["flight_events"], names)
     return World(records, some, tables, log)
+
+
+def account(before: list[Row], part: list[Row], partition: int) -> Row:
+    mine = [record for record in part if record["partition"] == partition]
+    start = sum(record["partition"] == partition for record in before)
+    dead = sum(record["value"] in GARBAGE for record in mine)
+    counts = {"read": len(mine), "decoded": len(mine) - dead, "dead": dead, "filtered": 0, "lost": 0, "absent": 0, "drift": 0, "bytes": 0}
+    return {"topic": "flights", "partition": partition, "start": start, "end": start + len(mine), **counts}
 
 
 def file_record(record: Row, batch: int, watermark: datetime, tables: dict[str, list[Row]]) -> datetime:
@@ -288,6 +303,8 @@ DAMAGE = {
     "a late row accepted": (accept_a_late_row, "late_events .*: expected a row, got none"),
     "a fact called late": (call_a_fact_late, "late_events .*: expected no row, got one"),
     "a late row of another batch": (change("late_events", "batch_id", 99), "late_events .*batch_id: expected .*, got 99"),
+    "a range that was read twice": (repeat("source_ranges"), "source_ranges .*"),
+    "a record that nobody counted": (change("source_ranges", "decoded", 1), "source_ranges .*decoded: expected"),
     "an altered dead letter": (change("dead_letters", "value", b"no jsom"), "dead_letters .*value: expected b'no json', got b'no jsom'"),
     "a lost dead letter": (drop("dead_letters"), "dead_letters .*: expected a row, got none"),
     "a fact among the dead": (bury_a_fact, "dead_letters .*: expected no row, got one"),

@@ -48,7 +48,7 @@ def read_offset_log(folder: Path, topic: str) -> OffsetLog:
             msg = f"cannot read offset log '{folder / str(number)}': expected 'v1', metadata and one source, got {got}"
             raise ProofError(msg)
         metadata, source = (json.loads(part) for part in parts)
-        ends.append({int(partition): int(end) for partition, end in source[topic].items()})
+        ends.append({int(partition): int(end) for partition, end in source["topics"][topic]["offsets"].items()})
         watermarks.append(int(metadata["batchWatermarkMs"]))
     return OffsetLog(ends=ends, watermarks_ms=watermarks)
 

@@ -19,7 +19,9 @@ from jobs.flights.check.summaries import hourly_departures, routes
 __all__ = ["Result", "Step", "check", "prove"]
 
 LATENESS: Final = timedelta(hours=6)
+TABLES: Final = ("flight_events", "late_events", "dead_letters", "source_ranges", "hourly_departures", "routes")
 RECORD: Final = ["partition", "offset"]
+COUNTED: Final = ("read", "decoded", "dead", "lost")
 SOURCE: Final = {name: f"source.{name}" for name in ("topic", "partition", "offset", "timestamp")}
 SOURCE_KEY: Final = [SOURCE[name] for name in RECORD]
 
@@ -43,6 +45,7 @@ class Result:
     late_rows: int
     windows: int
     routes: int
+    source: dict[str, int]
     steps: tuple[Step, ...]
 
     @property
@@ -88,7 +91,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
     out, topic, lateness
         As for `check`.
     """
-    tables = {name: _read(out, name) for name in ("flight_events", "late_events", "dead_letters", "hourly_departures", "routes")}
+    tables = {name: _read(out, name) for name in TABLES}
     log = read_offset_log(out / "checkpoints" / "events" / "spark" / "offsets", topic)
     good, bad = parse(records.assign(topic=topic))
 
@@ -106,6 +109,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
             len(records),
             tuple(f"offset log: expected a batch with {tuple(row)}, got none" for row in unread[RECORD].to_numpy()),
         ),
+        _step("source's accounts", "source_ranges", _accounts(records, good), _summed(tables["source_ranges"]), ["partition"]),
         _step("dead letters", "dead_letters", bad, tables["dead_letters"], RECORD),
         _step("watermarks", "offset log", _watermark_frame(watermarks), _watermark_frame(log.watermarks_ms), ["batch"]),
         _step("late events", "late_events", _facts(good[late]), tables["late_events"], SOURCE_KEY),
@@ -125,6 +129,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
         late_rows=len(tables["late_events"]),
         windows=len(tables["hourly_departures"]),
         routes=len(tables["routes"]),
+        source=_totals(tables["source_ranges"]),
         steps=steps,
     )
 
@@ -145,6 +150,25 @@ def _step(name: str, table: str, expected: pd.DataFrame, got: pd.DataFrame, keys
 def _counted(events: pd.DataFrame) -> pd.DataFrame:
     """Count up equal events, so that the comparison is one of multisets."""
     return events.assign(occurrence=events.groupby(EVENT_KEY[:-1]).cumcount())
+
+
+def _accounts(records: pd.DataFrame, good: pd.DataFrame) -> pd.DataFrame:
+    """Count per partition what a source must have met; offsets between the first and the last that are no records are absent."""
+    offsets = records.groupby("partition")["offset"]
+    counted = pd.DataFrame({"read": offsets.size(), "decoded": good.groupby("partition").size()}).fillna(0).astype("int64")
+    counted["dead"] = counted["read"] - counted["decoded"]
+    return counted.assign(lost=0, unaccounted=0).reset_index()
+
+
+def _summed(ranges: pd.DataFrame) -> pd.DataFrame:
+    """Add up a source's accounts per partition, and what they leave open."""
+    total = ranges.groupby("partition")[["start", "end", *COUNTED, "absent"]].sum()
+    total["unaccounted"] = total["end"] - total["start"] - total["read"] - total["lost"] - total["absent"]
+    return total[[*COUNTED, "unaccounted"]].astype("int64").reset_index()
+
+
+def _totals(ranges: pd.DataFrame) -> dict[str, int]:
+    return {"offsets": int((ranges["end"] - ranges["start"]).sum())} | {name: int(ranges[name].sum()) for name in (*COUNTED, "absent")}
 
 
 def _facts(good: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,11 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
     parts = f"{result.facts:,} facts + {result.dead_letters:,} dead letters + {result.late_rows:,} late rows"
     sign = "=" if result.broker_rows == result.facts + result.dead_letters + result.late_rows else "≠"
     screen.print(f"{result.broker_rows:,} broker rows {sign} {parts}")
+    met = result.source
+    screen.print(
+        f"source: {met['offsets']:,} offsets = {met['read']:,} read + {met['lost']:,} lost + {met['absent']:,} absent; "
+        f"{met['read']:,} read = {met['decoded']:,} decoded + {met['dead']:,} dead"
+    )
     if result.ok:
         screen.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
         return

@@ -1,0 +1,119 @@
+"""Decode blocks of JSON records into Arrow columns: good rows, and a reason for each of the others.
+
+Flows in: `Records`. Flows out: `Decoded`. The kernel judges every record in one pass; columns are made only of those
+that are good, match the filter, and for the fields that are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql.types import StructType
+
+from spark_ext.ingest.block import BEHIND_ALL, GOOD, Block
+from spark_ext.ingest.fields import Fields
+from spark_ext.ingest.filters import Conditions
+from spark_ext.ingest.json_kernel import REASONS
+from spark_ext.ingest.records import Records
+
+__all__ = ["Decoded", "JsonDecoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A block of records, judged.
+
+    Attributes
+    ----------
+    columns : pyarrow.RecordBatch
+        The fields that were asked for, one row per good record that matches the filter, in the order of the records.
+    good, bad : ndarray int64
+        Which records those rows are, and which are bad; both ascending.
+    reasons : list of str
+        Why, one per bad record.
+    details : list of str or None
+        The field that a reason is about.
+    filtered : int
+        Good records that do not match the filter.
+    drift : int
+        Good records with names that the schema does not declare.
+    """
+
+    columns: pa.RecordBatch
+    good: NDArray[np.int64]
+    bad: NDArray[np.int64]
+    reasons: list[str]
+    details: list[str | None]
+    filtered: int
+    drift: int
+
+
+class JsonDecoder:
+    """Decode JSON records of one format; made once per worker, used for every block.
+
+    Parameters
+    ----------
+    schema : StructType
+        Declared fields; every one is checked, asked for or not, so that the verdict depends on the record alone.
+    columns : sequence of str, optional
+        Fields to make columns of; all by default.
+    event_time, earliest, ahead, max_value_bytes, refuse
+        As for `JsonFormat`.
+    where : conditions
+        Which good rows to give out, see `spark_ext.ingest.filters`.
+    """
+
+    def __init__(
+        self,
+        schema: StructType,
+        *,
+        columns: Sequence[str] | None = None,
+        event_time: str | None = None,
+        earliest: datetime | None = None,
+        ahead: timedelta = timedelta(days=1),
+        max_value_bytes: int = 1_048_576,
+        refuse: Mapping[str, Conditions] | None = None,
+        where: Conditions = (),
+    ) -> None:
+        self._fields = Fields(schema)
+        self._columns = list(self._fields.names if columns is None else columns)
+        types = dict(zip(self._fields.names, self._fields.types, strict=True))
+        self._schema = pa.schema([(name, types[name]) for name in self._columns])  # all nullable: bad rows have none of them
+        self._event_time = None if event_time is None else self._fields.names.index(event_time)
+        self._earliest_us = 0 if earliest is None else int(earliest.timestamp()) * 1_000_000 + earliest.microsecond
+        self._ahead_us = ahead // timedelta(microseconds=1)
+        self._max_value_bytes = max_value_bytes
+        self._refuse = dict(refuse or {})
+        self._where = tuple(where)
+
+    def decode(self, records: Records) -> Decoded:
+        """Judge and decode a block; the result for each record does not depend on the others."""
+        block = Block(self._fields, records, self._max_value_bytes)
+        if self._event_time is not None:
+            stamped = records.timestamps * 1000 + self._ahead_us
+            block.check_event_time(self._event_time, self._earliest_us, np.where(records.timestamps >= 0, stamped, BEHIND_ALL))
+        good = np.flatnonzero(block.reasons == GOOD)
+        refused: dict[int, str] = {}
+        for reason, conditions in self._refuse.items():
+            mask = block.matching(conditions, good)
+            refused.update(dict.fromkeys(good[mask].tolist(), reason))
+            good = good[~mask]
+        kept = good[block.matching(self._where, good)] if self._where else good
+        is_bad = block.reasons != GOOD
+        is_bad[list(refused)] = True
+        bad = np.flatnonzero(is_bad)
+        names = self._fields.names
+        return Decoded(
+            columns=pa.RecordBatch.from_arrays([block.column(name, kept) for name in self._columns], schema=self._schema),
+            good=kept,
+            bad=bad,
+            reasons=[refused.get(row) or REASONS[block.reasons[row]] for row in bad.tolist()],
+            details=[None if row in refused or block.details[row] < 0 else names[block.details[row]] for row in bad.tolist()],
+            filtered=len(good) - len(kept),
+            drift=int(block.strange[good].sum()),
+        )

@@ -1,0 +1,123 @@
+"""What the two slower fetchers share: their clients make an object per record, which go into columns here."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from spark_ext.errors import EngineError
+from spark_ext.ingest.records import Bytes, Headers, Records
+from spark_ext.kafka.fetch.protocol import no_strings, unavailable
+from spark_ext.kafka.fetch.settings import FetchSettings
+
+__all__ = ["ObjectFetcher", "Record"]
+
+MOST: Final = 10_000  # records of one call: these hold objects, so blocks are smaller
+FILL_S: Final = 0.01
+SLICE_S: Final = 0.2
+
+
+class Record(NamedTuple):
+    """A record as a client delivered it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[bytes, bytes | None]]
+
+
+class ObjectFetcher(ABC):
+    """Does what `Fetcher` says on top of a client that has `_restart` and `_pull`."""
+
+    def __init__(self, settings: FetchSettings, topic: str, partition: int) -> None:
+        self.position = 0
+        self._settings, self._topic, self._partition = settings, topic, partition
+        self._floor = 0  # nothing lies between it and the position
+        self._reached = 0  # where the client stands when it has delivered what is pending
+        self._pending: deque[Record] = deque()
+        self._error: EngineError | None = None  # comes behind what is pending
+        self._running = False
+        self._note = ""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the client."""
+
+    @abstractmethod
+    def _restart(self, offset: int) -> None:
+        """Make `offset` the client's next one and forget what it fetched."""
+
+    @abstractmethod
+    def _pull(self, wanted: int, wait_s: float) -> None:
+        """Move what comes to `_pending`, and set `_reached`, `_error` or `_note`."""
+
+    def seek(self, offset: int) -> None:  # noqa: D102 (Fetcher's)
+        if self._running and self._floor <= offset <= self.position:
+            return
+        self._stop()
+        self.position = self._floor = offset
+
+    def fetch(self, end: int, max_records: int) -> Records:  # noqa: D102 (Fetcher's)
+        deadline = time.monotonic() + self._settings.timeout_s
+        limit = min(max_records, MOST)
+        taken: list[Record] = []
+        size = 0
+        while self.position < end and len(taken) < limit and size < self._settings.prefetch_bytes:
+            if not self._pending and not self._refill(limit - len(taken), FILL_S if taken else SLICE_S):
+                if taken:
+                    break
+                if error := self._error:
+                    self._stop()  # a repeated call starts again at the position instead of behind the error
+                    raise error
+                if time.monotonic() >= deadline and self._reached <= self.position:
+                    raise unavailable(self._settings, self._topic, self._partition, self.position, end, self._note)
+            if self._pending:
+                record = self._pending[0]
+                self.position = max(self.position, record.offset)
+                if record.offset >= end:
+                    break
+                self._pending.popleft()
+                if record.offset < self.position:
+                    continue
+                taken.append(record)
+                size += len(record.value or b"") + len(record.key or b"")
+                self.position = self._floor = record.offset + 1
+            if not self._pending:
+                self.position = max(self.position, self._reached)
+        return _columns(taken, self._settings)
+
+    def _stop(self) -> None:
+        self._running = False
+        self._pending.clear()
+        self._error = None
+
+    def _refill(self, wanted: int, wait_s: float) -> bool:
+        if not self._running:
+            self._reached = self.position
+            self._restart(self.position)
+            self._running = True
+        if self._error is None:
+            self._pull(wanted, wait_s)
+        return bool(self._pending)
+
+
+def _columns(records: list[Record], settings: FetchSettings) -> Records:
+    return Records(
+        np.array([record.offset for record in records], np.int64),
+        np.array([record.timestamp for record in records], np.int64),
+        Bytes.of([record.key for record in records]) if settings.want_keys else no_strings(len(records)),
+        Bytes.of([record.value for record in records]),
+        _headers(records) if settings.want_headers else None,
+    )
+
+
+def _headers(records: list[Record]) -> Headers:
+    places = np.zeros(len(records) + 1, np.int64)
+    np.cumsum([len(record.headers) for record in records], out=places[1:])
+    flat = [header for record in records for header in record.headers]
+    return Headers(places, Bytes.of([name for name, _ in flat]), Bytes.of([value for _, value in flat]))

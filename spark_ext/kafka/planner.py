@@ -1,0 +1,290 @@
+"""Ask the broker what there is to read; lives in the process that plans a query's batches, as long as the query.
+
+One round of questions per batch: which topics there are now, and at once the first and the last offset of each partition.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs lack it
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from spark_ext.errors import BrokerUnavailableError, QueryError, SettingsError
+from spark_ext.kafka.limits import Allowance, read_limits
+from spark_ext.kafka.offsets import Document, Limits, Seen, check_ids, next_document
+from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start, resolve
+from spark_ext.kafka.topics import Admin
+
+__all__ = ["Planner"]
+
+SAMPLE_RECORDS: Final = 200
+SAMPLE_TIMEOUT_S: Final = 2.0
+SAMPLE_EVERY: Final = 100  # batches
+UNKNOWN_RECORD_BYTES: Final = 1024  # where a sample has found none
+GROUP_TIMEOUT_S: Final = 5.0
+
+SPEC: Final[Any] = OffsetSpec
+
+_log = logging.getLogger(__name__)
+
+
+class Planner:
+    """What the batches of one query read.
+
+    Parameters
+    ----------
+    options : SourceOptions
+        The source's options.
+    """
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._options = options
+        self._admin: Admin | None = None
+        self._seen: Seen | None = None
+        self._until: Mapping[Place, int] | None = None
+        self._bytes: float | None = None  # of one record
+        self._planned = 0
+        self._committing: Mapping[Any, Any] = {}
+        self._shown: Document | None = None
+        self._initial: Document | None = None
+
+    @property
+    def admin(self) -> Admin:
+        """The client for questions, opened at the first one."""
+        if self._admin is None:
+            self._admin = Admin(self._options.bootstrap_servers, self._options.client)
+        return self._admin
+
+    def look(self) -> Seen:
+        """Ask for topics, first offsets and ends, again and again for `patience_s` if nobody answers.
+
+        Raises
+        ------
+        BrokerUnavailableError
+            Nobody answers, or a topic does not exist.
+        SettingsError
+            A partition that was asked for does not exist.
+        """
+        patience = stop_after_delay(self._options.patience_s)
+        again = retry_if_exception_type(_NoAnswerError)
+        for attempt in Retrying(stop=patience, wait=wait_exponential(0.1, max=2), retry=again, reraise=True):
+            with attempt:
+                self._seen = self._look()
+        assert self._seen is not None  # noqa: S101 (or Retrying has raised)
+        return self._seen
+
+    def initial(self) -> Document:
+        """Return where a new checkpoint starts; the same when Spark asks again."""
+        if self._initial is None:
+            seen = self.look()
+            offsets = self.positions(self._options.starting, seen)
+            self._initial = Document(seen.ids, offsets, began=offsets)
+        return self._initial
+
+    def next(self, start: Document, *, unlimited: bool) -> Document:
+        """Return where the batch ends that begins at `start`."""
+        seen = self.look()
+        self.show(start)
+        self._check_ends(start, seen)
+        limits = Limits() if unlimited else self._limits(start, seen)
+        return next_document(start, seen, limits, may_lose=self._options.on_lost == "record", until=self._until)
+
+    def whole(self) -> tuple[Document, Document]:
+        """Return the two ends of a batch read."""
+        seen = self.look()
+        start = self.positions(self._options.starting, seen)
+        end = self.positions(self._options.ending, seen)
+        begun = Document(seen.ids, start)
+        ends = {at: max(offset, start[at]) for at, offset in end.items()}
+        until = next_document(begun, Seen(seen.ids, seen.first, ends), Limits(), may_lose=self._options.on_lost == "record")
+        return begun, until
+
+    def stop_at_ends(self) -> None:
+        """Read nothing in this run that is not there now."""
+        self._until = self.look().ends
+
+    def latest(self) -> Document | None:
+        """Return the ends as last heard, without asking."""
+        return Document(self._seen.ids, self._seen.ends) if self._seen else None
+
+    def check(self, document: Document) -> None:
+        """Refuse to read in topics that are others by now; asks the broker only at a replay, before the first batch."""
+        check_ids(document.ids, (self._seen or self.look()).ids)
+
+    def positions(self, position: Start, seen: Seen) -> dict[Place, int]:
+        """Turn a starting or ending position into offsets of all partitions.
+
+        Raises
+        ------
+        SettingsError
+            Offsets are given for other partitions than there are, or beyond the end.
+        """
+        if position == "earliest":
+            return dict(seen.first)
+        if position == "latest":
+            return dict(seen.ends)
+        if isinstance(position, datetime):
+            at_ms = int(position.timestamp() * 1000)
+            found = self._offsets(seen.ends, SPEC.for_timestamp(at_ms))
+            return {at: offset if 0 <= offset < seen.ends[at] else seen.ends[at] for at, offset in found.items()}
+        assert not isinstance(position, str)  # noqa: S101 (read_position has no other words)
+        given = {(topic, number): offset for topic, numbers in position.items() for number, offset in numbers.items()}
+        if set(given) != set(seen.ends):
+            raise _misplaced(_listed(given), seen.ends)
+        words = {EARLIEST: seen.first, LATEST: seen.ends}
+        offsets = {at: words[offset][at] if offset in words else offset for at, offset in given.items()}
+        for at, offset in offsets.items():
+            if offset > seen.ends[at]:
+                raise _beyond(at, offset, seen.ends[at])
+        return offsets
+
+    def show(self, done: Document) -> None:
+        """Let the consumer group show how far the query is; what fails here is logged, and done again with the next batch.
+
+        Called where the next batch is planned, when the one before is surely done: Spark itself tells of the end of a batch
+        only when there is another one.
+        """
+        if self._options.group is None or done == self._shown:
+            return
+        self._reap(0)
+        places = [TopicPartition(*at, offset) for at, offset in done.offsets.items()]
+        asked = ConsumerGroupTopicPartitions(self._options.group, places)
+        self._committing = self.admin.client.alter_consumer_group_offsets([asked], request_timeout=GROUP_TIMEOUT_S)
+        self._shown = done
+        if self._until is not None:
+            self._reap(GROUP_TIMEOUT_S)  # nobody may ask again in this run
+
+    def close(self) -> None:
+        """Wait for the group's offsets and let the client go."""
+        self._reap(GROUP_TIMEOUT_S)
+        self._admin = None
+
+    def _reap(self, timeout_s: float) -> None:
+        for future in self._committing.values():
+            try:
+                if timeout_s or future.done():
+                    future.result(timeout_s or None)
+            except (KafkaException, TimeoutError) as error:
+                _log.warning("the offsets of group %s were not committed: %s; the query goes on", self._options.group, error)
+        self._committing = {}
+
+    def _look(self) -> Seen:
+        try:
+            topics = self.admin.describe(self._names())
+            wanted = self._options.partitions
+            places = [(name, number) for name, topic in topics.items() for number in (wanted.get(name, ()) if wanted else topic.partitions)]
+            missing = [at for at in places if at[1] not in topics[at[0]].partitions]
+            if missing:
+                todo = "correct `partitions`, or read all of them by leaving it out"
+                raise SettingsError("read", "partitions", _listed(missing), expected="partitions that exist", got="none such", todo=todo)
+            ends = self._asked(places, SPEC.latest())
+            first = self._asked(places, SPEC.earliest())  # under way at the same time
+            return Seen({name: topic.id for name, topic in topics.items()}, self._answers(first), self._answers(ends))
+        except BrokerUnavailableError as error:
+            if error.kind == "broker":
+                raise _NoAnswerError.of(error) from error
+            raise
+
+    def _names(self) -> Sequence[str]:
+        pattern = self._options.topic_pattern
+        if pattern is None:
+            return self._options.topics
+        names = [name for name in self.admin.names() if re.fullmatch(pattern, name)]
+        if not names and self._seen is None:
+            expected, todo = "a topic that matches", "create one first, or correct the pattern"
+            raise SettingsError("read", "topics", pattern, expected=expected, got="none", todo=todo)
+        return names
+
+    def _offsets(self, places: Mapping[Place, int], spec: Any) -> dict[Place, int]:
+        return self._answers(self._asked(list(places), spec))
+
+    def _asked(self, places: Sequence[Place], spec: Any, *, committed: bool = True) -> Mapping[Any, Any]:
+        # With transactions the end is the last stable offset: what lies behind may still be aborted.
+        strict = committed and self._options.isolation == "read_committed"
+        level = IsolationLevel.READ_COMMITTED if strict else IsolationLevel.READ_UNCOMMITTED
+        asked = {TopicPartition(*at): spec for at in places}
+        futures: Mapping[Any, Any] = self.admin.client.list_offsets(asked, isolation_level=level, request_timeout=10) if asked else {}
+        return futures
+
+    def _answers(self, futures: Mapping[Any, Any]) -> dict[Place, int]:
+        names = sorted({at.topic for at in futures})
+        found = self.admin.ask(futures, "topics", names)
+        return {(at.topic, at.partition): answer.offset for at, answer in found.items()}
+
+    def _check_ends(self, start: Document, seen: Seen) -> None:
+        """Refuse a log that ends before where it was read to: new records there would be passed over."""
+        behind = [at for at, end in seen.ends.items() if end < start.offsets.get(at, 0)]
+        if not behind:
+            return
+        whole = self._answers(self._asked(behind, SPEC.latest(), committed=False))
+        for at in behind:  # only the stable offset may be behind: the isolation was changed
+            if whole[at] < start.offsets[at]:
+                raise QueryError(
+                    "read",
+                    "offsets",
+                    _listed([at]),
+                    expected=f"an end of at least {start.offsets[at]}, which was read",
+                    got=str(whole[at]),
+                    why="the broker lost records that it had acknowledged (an unclean leader election, or a restored disk)",
+                    todo="start with a new, empty checkpoint folder",
+                )
+
+    def _limits(self, start: Document, seen: Seen) -> Limits:
+        mine = Allowance(
+            self._options.max_offsets_per_trigger, self._options.max_bytes_per_trigger, self._options.max_offsets_per_partition
+        )
+        now = mine.overridden_by(read_limits(self._options.limits)) if self._options.limits else mine
+        total = now.max_offsets_per_trigger
+        if now.max_bytes_per_trigger is not None:
+            by_bytes = max(1, int(now.max_bytes_per_trigger / self._record_bytes(start, seen)))
+            total = by_bytes if total is None else min(total, by_bytes)
+        self._planned += 1
+        return Limits(total, now.max_offsets_per_partition)
+
+    def _record_bytes(self, start: Document, seen: Seen) -> float:
+        """Estimate the size of a record from a few at the start of the partition that has most left."""
+        if self._bytes is not None and self._planned % SAMPLE_EVERY:
+            return self._bytes
+        begun = {at: max(start.offsets.get(at, 0), seen.first[at]) for at in seen.ends}
+        most = max(begun, key=lambda at: seen.ends[at] - begun[at])
+        if seen.ends[most] <= begun[most]:
+            return self._bytes or UNKNOWN_RECORD_BYTES
+        settings = {"log_level": 2, **resolve(self._options.client), "bootstrap.servers": self._options.bootstrap_servers}
+        ours = {"group.id": "millrace-sample", "enable.auto.commit": False, "isolation.level": self._options.isolation}
+        consumer = Consumer({**settings, **ours})
+        try:
+            consumer.assign([TopicPartition(*most, begun[most])])
+            found = [one for one in consumer.consume(SAMPLE_RECORDS, SAMPLE_TIMEOUT_S) if one.error() is None]
+        finally:
+            consumer.close()
+        sizes = [len(one.key() or b"") + len(one.value() or b"") for one in found]
+        self._bytes = max(1.0, sum(sizes) / len(sizes)) if sizes else float(UNKNOWN_RECORD_BYTES)
+        return self._bytes
+
+
+class _NoAnswerError(BrokerUnavailableError):
+    """Nobody answered this time; worth another attempt."""
+
+    @classmethod
+    def of(cls, error: BrokerUnavailableError) -> _NoAnswerError:
+        return cls(error.action, error.kind, error.name, expected=error.expected, got=error.got, todo=error.todo)
+
+
+def _listed(places: Iterable[Place]) -> str:
+    return ", ".join(f"{topic}[{number}]" for topic, number in sorted(places))
+
+
+def _misplaced(given: str, known: Iterable[Place]) -> SettingsError:
+    expected = f"one offset for each of {_listed(known)}"
+    return SettingsError("use", "option", "starting or ending", expected=expected, got=given, todo="correct the offsets")
+
+
+def _beyond(at: Place, offset: int, end: int) -> SettingsError:
+    expected, todo = f"at most {end}, the end of {_listed([at])}", "correct the offsets"
+    return SettingsError("use", "option", "starting or ending", expected=expected, got=str(offset), todo=todo)
