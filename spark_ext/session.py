@@ -88,6 +88,8 @@ def defaults(*, local: bool) -> dict[str, str]:
         "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
         "spark.sql.streaming.stopTimeout": "60s",  # a function that hangs must not hang the stop as well
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # A Python task over TCP costs 40 ms of waiting more than one over a Unix socket.
+        "spark.python.unix.domain.socket.enabled": str(os.name == "posix").lower(),
         # Small batches: a table's log needs no 50 tasks to be read.
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.ui.showConsoleProgress": "false",  # it tears other output apart

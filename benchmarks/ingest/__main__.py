@@ -20,7 +20,7 @@ from typing import Annotated, Final
 import psutil
 import typer
 
-from benchmarks.ingest import flink_sql, kafka_streams, millrace, spark_connector
+from benchmarks.ingest import flink_sql, kafka_streams, millrace, millrace_partial, spark_connector
 from benchmarks.ingest.cpu import TreeCpu, busy_seconds, own_seconds
 from benchmarks.ingest.events import PARTITIONS, SEED, Block, blocks, campaign_of, produce
 from benchmarks.ingest.expected import Expected
@@ -28,7 +28,11 @@ from benchmarks.ingest.job import Counts, Job
 from benchmarks.measure import machine
 from spark_ext.broker import Broker
 
-OURS: Final[dict[str, Callable[[Job], Sequence[str]]]] = {"spark": spark_connector.command, "millrace": millrace.command}
+OURS: Final[dict[str, Callable[[Job], Sequence[str]]]] = {
+    "spark": spark_connector.command,
+    "millrace": millrace.command,
+    "millrace-partial": millrace_partial.command,
+}
 PEERS: Final[dict[str, Callable[[Job], Sequence[str]]]] = {"kafka-streams": kafka_streams.command, "flink-sql": flink_sql.command}
 TIMEOUT_S: Final = 1_800.0
 SPOILED: Final = 0.01
@@ -123,7 +127,7 @@ def main(
                     wrong |= bool(problem)
                     runs[name][size].append(one)
                     print(
-                        f"{name:14} {job.events:>11,} {one.cpu_s:8.1f} s CPU {one.wall_s:7.1f} s wall {one.broker_s:6.1f} s broker "
+                        f"{name:16} {job.events:>11,} {one.cpu_s:8.1f} s CPU {one.wall_s:7.1f} s wall {one.broker_s:6.1f} s broker "
                         f"{one.others:4.0%} others  {problem or 'exact'}",
                         flush=True,
                     )
@@ -152,14 +156,14 @@ def measure_parts(broker: Broker, server: int, job: Job, seed: int, compression:
 def table(runs: dict[str, list[list[Run]]], more: int) -> None:
     """Print the slopes."""
     print(f"\nsteady state over {more:,} events; us of CPU per event")
-    print(f"{'':14} {'all':>7} {'JVM':>7} {'rest':>7} {'broker':>7} {'k events per CPU-s':>19} {'to spark':>14}")
+    print(f"{'':16} {'all':>7} {'JVM':>7} {'rest':>7} {'broker':>7} {'k events per CPU-s':>19} {'to spark':>14}")
     slopes = {
         name: {cost: _slope(sizes, attrgetter(cost), more) for cost in ("cpu_s", "jvm_s", "broker_s")} for name, sizes in runs.items()
     }
     for name, slope in slopes.items():
         whole, jvm, broker = slope.values()
         ratio = f"{slopes['spark']['cpu_s'] / whole:.2f} times" if "spark" in slopes else ""
-        print(f"{name:14} {whole:7.2f} {jvm:7.2f} {whole - jvm:7.2f} {broker:7.2f} {1e3 / whole:19,.0f} {ratio:>14}")
+        print(f"{name:16} {whole:7.2f} {jvm:7.2f} {whole - jvm:7.2f} {broker:7.2f} {1e3 / whole:19,.0f} {ratio:>14}")
 
 
 def _slope(sizes: list[list[Run]], cost: Callable[[Run], float], more: int) -> float:

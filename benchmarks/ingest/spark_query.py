@@ -12,16 +12,28 @@ from pyspark.sql import functions as F
 from benchmarks.ingest.job import Counts, Job
 from spark_ext.session import spark_session
 
-__all__ = ["answer"]
+__all__ = ["answer", "windows"]
 
 
-def answer(source: Callable[[SparkSession, Job], DataFrame]) -> None:
+Windows = Callable[[DataFrame, DataFrame], DataFrame]
+
+
+def windows(views: DataFrame, ads: DataFrame) -> DataFrame:
+    """Count views, ``ad_id`` string and ``event_time`` a string of ms since 1970, per campaign and window."""
+    time = F.timestamp_millis(F.col("event_time").try_cast("bigint"))
+    counted = views.join(F.broadcast(ads), "ad_id").groupBy("campaign", F.window(time, "10 seconds")).count()
+    return counted.select("campaign", F.unix_millis("window.start"), "count")
+
+
+def answer(source: Callable[[SparkSession, Job], DataFrame], count: Windows = windows) -> None:
     """Run the job that the command line names.
 
     Parameters
     ----------
     source : callable
-        Returns the views of a job as ``ad_id`` string and ``event_time``, a string of ms since 1970.
+        Returns the views of a job.
+    count : callable
+        Joins what the source returns with the ads, and returns campaign, start of the window in ms, and count.
     """
     job = Job.from_argument()
     # The same for every source. Broker and others have cores too, so two are named and not all.
@@ -31,8 +43,7 @@ def answer(source: Callable[[SparkSession, Job], DataFrame]) -> None:
     def merge(batch: DataFrame, _: int) -> None:
         counts.update({(campaign, start_ms): count for campaign, start_ms, count in batch.collect()})
 
-    windows = _windows(source(spark, job), _ads(spark, job))
-    writer = windows.writeStream.foreachBatch(merge).outputMode("update").trigger(availableNow=True)
+    writer = count(source(spark, job), _ads(spark, job)).writeStream.foreachBatch(merge).outputMode("update").trigger(availableNow=True)
     writer.option("checkpointLocation", str(Path(job.folder, "checkpoint"))).start().awaitTermination()
     spark.stop()
     job.save_answer(counts)
@@ -42,9 +53,3 @@ def _ads(spark: SparkSession, job: Job) -> DataFrame:
     ads = job.load_ads()
     # From Arrow it stays a local relation; from a list it would be read through Python in every batch.
     return spark.createDataFrame(pa.table({"ad_id": list(ads), "campaign": list(ads.values())}))
-
-
-def _windows(views: DataFrame, ads: DataFrame) -> DataFrame:
-    time = F.timestamp_millis(F.col("event_time").try_cast("bigint"))
-    counted = views.join(F.broadcast(ads), "ad_id").groupBy("campaign", F.window(time, "10 seconds")).count()
-    return counted.select("campaign", F.unix_millis("window.start"), "count")

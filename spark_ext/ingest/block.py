@@ -1,4 +1,4 @@
-"""A block of JSON records on its way to columns: what the kernel found, and what it left over.
+"""A block of records on its way to columns: what the scanner of its format found, and what it left over.
 
 Values inside structs and arrays, and numbers with many digits, are settled here, record by record only where it must be.
 """
@@ -12,20 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_ext.ingest.codes import ABSENT, DUPLICATE, EVENT_TIME_RANGE, GOOD, HARD, RANGE, REASONS, TYPE
 from spark_ext.ingest.fields import Fields
 from spark_ext.ingest.filters import Conditions, matches
-from spark_ext.ingest.json_kernel import ABSENT, ESCAPED, HARD, REASONS, scan
 from spark_ext.ingest.nested import FLOAT32_BEYOND, BadValueError, exact_decimal, exact_float, read_nested
 from spark_ext.ingest.records import Records
+from spark_ext.ingest.scanner import Found, Scanner
 from spark_ext.ingest.strings_kernel import gather
 
-__all__ = ["BEHIND_ALL", "GOOD", "Block"]
+__all__ = ["BEHIND_ALL", "Block"]
 
-GOOD: Final = 0
-TYPE: Final = REASONS.index("type")
-RANGE: Final = REASONS.index("range")
-EVENT_TIME_RANGE: Final = REASONS.index("event_time_range")
-DUPLICATE: Final = REASONS.index("duplicate_key")
 BEHIND_ALL: Final = 2**63 - 1  # a place, or a time
 KERNEL_DECIMAL: Final = 18  # digits
 SPARE: Final = 8
@@ -37,30 +33,20 @@ class Block:
     Attributes
     ----------
     reasons, details : ndarray (n,) int8, int16
-        Of each record: place in REASONS, and the field that it is about or -1.
+        Of each record: place in `codes.REASONS`, and the field that it is about or -1.
     strange : ndarray (n,) bool
         Records with names that are not declared.
     """
 
-    def __init__(self, fields: Fields, records: Records, max_value_bytes: int) -> None:
+    def __init__(self, scan: Scanner, fields: Fields, records: Records, max_value_bytes: int) -> None:
         self._fields = fields
         self._data = records.values.data
-        count, width = len(records), len(fields.names)
-        self.reasons = np.empty(count, np.int8)
-        self.details = np.empty(count, np.int16)
-        self._places = np.empty(count, np.int64)
-        self._spans = np.empty((count, width), np.int64)
-        self._lengths = np.empty((count, width), np.int32)
-        self._values = np.empty((count, width), np.int64)
-        self._flags = np.empty((count, width), np.uint8)
         self._nested: dict[int, tuple[NDArray[np.int64], pa.Array]] = {}
         self._decimals: dict[int, dict[int, Any]] = {}
-        self.strange = np.empty(count, np.bool_)
-        scan(
-            self._data, records.values.offsets, records.values.valid, fields.name_bytes, fields.name_offsets, fields.kinds,
-            fields.lows, fields.highs, fields.required, max_value_bytes, self.reasons, self.details, self._places, self.strange,
-            self._spans, self._lengths, self._values, self._flags,
-        )  # fmt: skip
+        found = Found.room(len(records), len(fields.names))
+        scan(fields, records, max_value_bytes, found)
+        self.reasons, self.details, self._places, self.strange = found.reasons, found.details, found.places, found.strange
+        self._spans, self._lengths, self._values, self._flags = found.spans, found.lengths, found.values, found.flags
         self._settle()
 
     @cached_property
@@ -136,7 +122,7 @@ class Block:
         if pa.types.is_string(kind):
             offsets = np.empty(len(rows) + 1, np.int32)
             out = np.empty(int(np.maximum(lengths[rows], 0).sum(dtype=np.int64)) + SPARE, np.uint8)
-            gather(self._data, self._spans[:, field], lengths, self._flags[:, field] & ESCAPED, rows, offsets, out)
+            gather(self._data, self._spans[:, field], lengths, self._flags[:, field], rows, offsets, out)
             return pa.Array.from_buffers(kind, len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(out)])
         if pa.types.is_decimal(kind) and kind.precision > KERNEL_DECIMAL:
             known = self._decimals.get(field, {})

@@ -9,7 +9,19 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["BAD_ESCAPE", "BAD_UTF8", "UNCLOSED", "copy_bytes", "hash_name", "same_bytes", "string_end", "unescape"]
+__all__ = [
+    "BAD_ESCAPE",
+    "BAD_UTF8",
+    "UNCLOSED",
+    "copy_bytes",
+    "hash_name",
+    "load_word",
+    "same_bytes",
+    "string_end",
+    "trailing_zeros",
+    "unescape",
+    "utf8_end",
+]
 
 UNCLOSED: Final = -1  # no closing quote, or a control character in the string
 BAD_UTF8: Final = -2  # bytes or escapes that are no Unicode text
@@ -35,7 +47,7 @@ for _value, _letters in enumerate(["0", "1", "2", "3", "4", "5", "6", "7", "8", 
 
 
 @intrinsic
-def _load(typing: Any, array: Any, at: Any) -> Any:
+def load_word(typing: Any, array: Any, at: Any) -> Any:
     """Read eight bytes that may stand anywhere."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -60,7 +72,9 @@ def _store(typing: Any, array: Any, at: Any, word: Any) -> Any:
 
 
 @intrinsic
-def _trailing_zeros(typing: Any, word: Any) -> Any:
+def trailing_zeros(typing: Any, word: Any) -> Any:
+    """Count the zero bits below the lowest set one."""
+
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
@@ -77,7 +91,7 @@ def _marks(word: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _utf8_end(data: Any, at: int, end: int) -> int:
+def utf8_end(data: Any, at: int, end: int) -> int:
     """Return the place behind the character that begins at `at`, or BAD_UTF8."""
     first = data[at]
     if first < 0xC2 or first > 0xF4:
@@ -163,9 +177,9 @@ def string_end(data: Any, at: int, end: int) -> tuple[int, bool]:
     fast_end = min(end, len(data) - WORD + 1)
     while True:
         while at < fast_end:
-            marks = _marks(_load(data, at))
+            marks = _marks(load_word(data, at))
             if marks != 0:
-                at += np.int64(_trailing_zeros(marks) >> np.uint64(3))
+                at += np.int64(trailing_zeros(marks) >> np.uint64(3))
                 break
             at += WORD
         if at >= end:
@@ -181,7 +195,7 @@ def string_end(data: Any, at: int, end: int) -> tuple[int, bool]:
         elif byte < 0x20:
             return UNCLOSED, escaped
         elif byte >= 0x80:
-            at = _utf8_end(data, at, end)
+            at = utf8_end(data, at, end)
             if at < 0:
                 return at, escaped
         else:
@@ -238,7 +252,7 @@ def copy_bytes(data: Any, at: int, length: int, out: Any, place: int) -> None:
     done = 0
     if at + length + WORD <= len(data) and place + length + WORD <= len(out):
         while done < length:
-            _store(out, place + done, _load(data, at + done))
+            _store(out, place + done, load_word(data, at + done))
             done += WORD
     else:
         for i in range(length):
@@ -251,13 +265,13 @@ def same_bytes(data: Any, at: int, other: Any, place: int, length: int) -> bool:
     done = 0
     if at + length + WORD <= len(data) and place + length + WORD <= len(other):
         while done + WORD <= length:
-            if _load(data, at + done) != _load(other, place + done):
+            if load_word(data, at + done) != load_word(other, place + done):
                 return False
             done += WORD
         if done == length:
             return True
         shift = np.uint64(8 * (WORD - (length - done)))
-        return ((_load(data, at + done) ^ _load(other, place + done)) << shift) == 0
+        return ((load_word(data, at + done) ^ load_word(other, place + done)) << shift) == 0
     for i in range(length):
         if data[at + i] != other[place + i]:
             return False

@@ -1,6 +1,6 @@
-"""Decode blocks of JSON records into Arrow columns: good rows, and a reason for each of the others.
+"""Decode blocks of records into Arrow columns: good rows, and a reason for each of the others.
 
-Flows in: `Records`. Flows out: `Decoded`. The kernel judges every record in one pass; columns are made only of those
+Flows in: `Records`. Flows out: `Decoded`. The scanner of a format judges every record in one pass; columns are made only of those
 that are good, match the filter, and for the fields that are asked for.
 """
 
@@ -15,13 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql.types import StructType
 
-from spark_ext.ingest.block import BEHIND_ALL, GOOD, Block
+from spark_ext.ingest.block import BEHIND_ALL, Block
+from spark_ext.ingest.codes import GOOD, REASONS
 from spark_ext.ingest.fields import Fields
 from spark_ext.ingest.filters import Conditions
-from spark_ext.ingest.json_kernel import REASONS
 from spark_ext.ingest.records import Records
+from spark_ext.ingest.scanner import Scanner
 
-__all__ = ["Decoded", "JsonDecoder"]
+__all__ = ["Decoded", "Decoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,19 @@ class Decoded:
     drift: int
 
 
-class JsonDecoder:
-    """Decode JSON records of one format; made once per worker, used for every block.
+class Decoder:
+    """Decode records of one format; made once per worker, used for every block.
 
     Parameters
     ----------
     schema : StructType
         Declared fields; every one is checked, asked for or not, so that the verdict depends on the record alone.
+    scan : Scanner
+        Judges blocks of this format.
     columns : sequence of str, optional
         Fields to make columns of; all by default.
     event_time, earliest, ahead, max_value_bytes, refuse
-        As for `JsonFormat`.
+        As for `Format`.
     where : conditions
         Which good rows to give out, see `spark_ext.ingest.filters`.
     """
@@ -71,6 +74,7 @@ class JsonDecoder:
     def __init__(
         self,
         schema: StructType,
+        scan: Scanner,
         *,
         columns: Sequence[str] | None = None,
         event_time: str | None = None,
@@ -80,7 +84,7 @@ class JsonDecoder:
         refuse: Mapping[str, Conditions] | None = None,
         where: Conditions = (),
     ) -> None:
-        self._fields = Fields(schema)
+        self._fields, self._scan = Fields(schema), scan
         self._columns = list(self._fields.names if columns is None else columns)
         types = dict(zip(self._fields.names, self._fields.types, strict=True))
         self._schema = pa.schema([(name, types[name]) for name in self._columns])  # all nullable: bad rows have none of them
@@ -93,7 +97,7 @@ class JsonDecoder:
 
     def decode(self, records: Records) -> Decoded:
         """Judge and decode a block; the result for each record does not depend on the others."""
-        block = Block(self._fields, records, self._max_value_bytes)
+        block = Block(self._scan, self._fields, records, self._max_value_bytes)
         if self._event_time is not None:
             stamped = records.timestamps * 1000 + self._ahead_us
             block.check_event_time(self._event_time, self._earliest_us, np.where(records.timestamps >= 0, stamped, BEHIND_ALL))

@@ -9,7 +9,8 @@ import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from spark_ext.ingest.json_kernel import KINDS
+from spark_ext.ingest.codes import KINDS
+from spark_ext.ingest.schema import EPOCH, EPOCH_UNITS
 
 __all__ = ["Fields"]
 
@@ -36,8 +37,10 @@ class Fields:
         What its column holds.
     name_bytes, name_offsets : ndarray uint8, int64 (f + 1,)
         The names in UTF-8, one after the other.
-    kinds, lows, highs, required : ndarray (f,)
-        As `json_kernel.scan` takes them.
+    kinds, required : ndarray (f,) int8, bool
+        What each field holds, as a place in `codes.KINDS`, and whether it must be there.
+    lows, highs : ndarray (f,) int64
+        Bounds of an integer; precision and scale of a decimal; microseconds per unit, for a timestamp that is a count.
     nested : list of int
         Fields that are structs, arrays or maps.
     """
@@ -50,7 +53,7 @@ class Fields:
         self.name_offsets = np.cumsum([0, *(len(name) for name in encoded)], dtype=np.int64)
         kinds = [_kind(one) for one in self.types]
         self.kinds = np.array([KINDS.index(kind) for kind in kinds], np.int8)
-        bounds = [_bounds(one) for one in self.types]
+        bounds = [_bounds(kind, one.metadata.get(EPOCH)) for kind, one in zip(self.types, schema.fields, strict=True)]
         self.lows = np.array([low for low, _ in bounds], np.int64)
         self.highs = np.array([high for _, high in bounds], np.int64)
         self.required = np.array([not one.nullable for one in schema.fields], np.bool_)
@@ -61,8 +64,10 @@ def _kind(kind: pa.DataType) -> str:
     return next((name for name, test in _TESTS.items() if test(kind)), "object")
 
 
-def _bounds(kind: pa.DataType) -> tuple[int, int]:
-    """Return what bounds a value: least and greatest integer, or precision and scale."""
+def _bounds(kind: pa.DataType, epoch: str | None) -> tuple[int, int]:
+    """Return what bounds a value, see `lows` and `highs`."""
+    if epoch is not None:
+        return EPOCH_UNITS[epoch], 0
     if pa.types.is_integer(kind):
         return -(1 << (kind.bit_width - 1)), (1 << (kind.bit_width - 1)) - 1
     if pa.types.is_decimal(kind):

@@ -1,4 +1,4 @@
-"""What a good JSON record is, and how to read it: in blocks by `JsonDecoder`, or in Spark SQL behind Spark's own connector.
+"""What a good JSON record is, and how to read it: in blocks by a `Decoder`, or in Spark SQL behind Spark's own connector.
 
 What flows in: records. What flows out: the same number of rows, each with the schema's columns and the tags of
 `spark_ext.ingest.tags`.
@@ -9,24 +9,25 @@ few that are not are read again to say why.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import reduce
 from operator import or_
-from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from spark_ext.errors import SchemaError
 from spark_ext.ingest import verdict
-from spark_ext.ingest.decode import JsonDecoder
-from spark_ext.ingest.filters import Conditions, check_conditions, conditions_from_json, conditions_to_json, to_column
-from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark, check_schema, column
+from spark_ext.ingest.fields import Fields
+from spark_ext.ingest.filters import to_column
+from spark_ext.ingest.format import Format
+from spark_ext.ingest.json_kernel import scan
+from spark_ext.ingest.records import Records
+from spark_ext.ingest.scanner import Found, Scanner
+from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark, column
 from spark_ext.ingest.tags import DEAD, RANGE, RANGE_TYPE, SOURCE
 
 __all__ = ["JsonFormat"]
@@ -57,22 +58,21 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class JsonFormat:
-    """What a good record of a topic looks like, and how to read it.
+class JsonFormat(Format):
+    """What a good record of a topic of JSON objects looks like, and how to read it.
 
-    Guarantee: one row out for each record in; never an exception in the query. A row is good if and only if its
+    Guarantee: as for `Format`. A row is good if and only if its
     value is one UTF-8 JSON object of at most `max_value_bytes`, 64 open brackets and 1000 names, no name comes twice, each
     field has its type, no required field is missing or null, each number and time is in range,
-    ``earliest <= event_time <= record timestamp + ahead``, and no rule of `refuse` holds. The verdict depends on the
-    record alone, so a replay gives the same. Bad rows have a null `event_time`: a watermark defined on it cannot be
-    poisoned.
+    ``earliest <= event_time <= record timestamp + ahead``, and no rule of `refuse` holds.
 
     Parameters
     ----------
     schema : StructType
         Fields to read; those with ``nullable=False`` are required. Fields of the value that it lacks are ignored.
         A timestamp is text with date, time and zone, such as ``2013-01-01T10:15:00.25Z`` or ``...+01:00``, between 1678
-        and 2261 (what pandas can hold); a date is ``2013-01-01``.
+        and 2261 (what pandas can hold); a date is ``2013-01-01``. A timestamp with metadata ``{"epoch": "ms"}`` (or ``s``,
+        ``us``) is a whole number of these since 1970 instead, or text of one.
     event_time : str, optional
         Name of the required timestamp field that carries event time.
     earliest : datetime, optional
@@ -98,67 +98,10 @@ class JsonFormat:
     State: none.
     """
 
-    schema: StructType
-    event_time: str | None = None
-    earliest: datetime | None = None
-    ahead: timedelta = timedelta(days=1)
-    max_value_bytes: int = 1_048_576
-    refuse: Mapping[str, Conditions] = field(default_factory=lambda: MappingProxyType({}))
+    kind: ClassVar[str] = "json"
 
-    def __post_init__(self) -> None:
-        check_schema(self.schema, self.event_time, self.earliest)
-        for conditions in self.refuse.values():
-            check_conditions(conditions, self.schema.fieldNames())
-
-    def decoder(self, columns: Sequence[str] | None = None, where: Conditions = ()) -> JsonDecoder:
-        """Return what decodes blocks of records of this format.
-
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            Fields to make columns of; all by default. The others are checked all the same.
-        where : conditions
-            Which good rows to give out.
-
-        Raises
-        ------
-        SchemaError, SettingsError
-            A field is not declared, or a condition cannot be used.
-        """
-        declared = self.schema.fieldNames()
-        missing = [name for name in columns or () if name not in declared]
-        if missing:
-            raise SchemaError(
-                "select", "columns", ",".join(missing), expected=f"some of {declared}", got=repr(missing), todo="declare them in the schema"
-            )
-        rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
-        return JsonDecoder(self.schema, columns=columns, where=check_conditions(where, declared), **rules)
-
-    def to_json(self) -> str:
-        """Return the format as text, for a worker in another process."""
-        return json.dumps(
-            {
-                "schema": self.schema.jsonValue(),
-                "event_time": self.event_time,
-                "earliest": None if self.earliest is None else self.earliest.isoformat(),
-                "ahead_us": self.ahead // timedelta(microseconds=1),
-                "max_value_bytes": self.max_value_bytes,
-                "refuse": {reason: conditions_to_json(conditions) for reason, conditions in self.refuse.items()},
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> JsonFormat:
-        """Undo `to_json`."""
-        found = json.loads(text)
-        return cls(
-            StructType.fromJson(found["schema"]),
-            event_time=found["event_time"],
-            earliest=None if found["earliest"] is None else datetime.fromisoformat(found["earliest"]),
-            ahead=timedelta(microseconds=found["ahead_us"]),
-            max_value_bytes=found["max_value_bytes"],
-            refuse={reason: conditions_from_json(conditions) for reason, conditions in found["refuse"].items()},
-        )
+    def _scanner(self) -> Scanner:
+        return _judge
 
     def parse(self, records: DataFrame) -> DataFrame:
         """Turn records into rows, the bad ones marked.
@@ -263,3 +206,11 @@ class JsonFormat:
         early_enough = F.unix_micros(column(name)) - self.ahead // timedelta(microseconds=1) <= received_us
         plausible = (column(name) >= F.lit(self.earliest)) & early_enough
         return Rule("event_time_range", ~F.coalesce(plausible, F.lit(False)))
+
+
+def _judge(fields: Fields, records: Records, max_value_bytes: int, found: Found) -> None:
+    values = records.values
+    scan(
+        values.data, values.offsets, values.valid, fields.name_bytes, fields.name_offsets, fields.kinds, fields.lows, fields.highs,
+        fields.required, max_value_bytes, *found,
+    )  # fmt: skip

@@ -13,24 +13,35 @@ import numpy as np
 from numba import njit
 
 from spark_ext.ingest.bytes_kernel import BAD_UTF8, hash_name, same_bytes, string_end, unescape
-from spark_ext.ingest.number_kernel import BAD_TIME, EXACT_POWERS, FAR_YEAR, number_at, time_at
+from spark_ext.ingest.codes import (
+    ABSENT,
+    ARRAY,
+    BOOLEAN,
+    DATE,
+    DUPLICATE,
+    EMPTY,
+    ESCAPED,
+    GOOD,
+    MALFORMED,
+    OBJECT,
+    REQUIRED,
+    STRING,
+    TIMESTAMP,
+    TOMBSTONE,
+    TOO_DEEP,
+    TOO_LARGE,
+    TOO_MANY,
+    TRAILING,
+    TYPE,
+    UTF8,
+)  # fmt: skip
+from spark_ext.ingest.number_kernel import number_at
+from spark_ext.ingest.values_kernel import number_value, time_value
 
-__all__ = ["ABSENT", "ESCAPED", "HARD", "KINDS", "MAX_DEPTH", "MAX_FIELDS", "REASONS", "scan"]
+__all__ = ["MAX_DEPTH", "MAX_FIELDS", "scan"]
 
 MAX_DEPTH: Final = 64
 MAX_FIELDS: Final = 1000
-ABSENT: Final = -1  # the length of a span: the field is missing or null
-ESCAPED: Final = 1  # flag: a string with escapes
-HARD: Final = 2  # flag: the kernel leaves the value to whoever makes the column
-
-KINDS: Final = ("string", "boolean", "integer", "double", "decimal", "timestamp", "date", "object", "array")
-STRING, BOOLEAN, INTEGER, DOUBLE, DECIMAL, TIMESTAMP, DATE, OBJECT, ARRAY = range(9)
-
-REASONS: Final = (
-    "", "tombstone", "empty", "too_large", "utf8", "malformed", "trailing_bytes", "duplicate_key", "too_deep", "too_many_fields",
-    "type", "range", "required_field", "event_time_range",
-)  # fmt: skip
-(GOOD, TOMBSTONE, EMPTY, TOO_LARGE, UTF8, MALFORMED, TRAILING, DUPLICATE, TOO_DEEP, TOO_MANY, TYPE, RANGE, REQUIRED, _) = range(14)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -127,39 +138,9 @@ def _find_field(data: Any, at: int, length: int, names: Any, name_offsets: Any) 
     return -1
 
 
-@njit(cache=True, nogil=True)
-def _decimal(mantissa: np.uint64, exponent: int, cut: bool, precision: int, scale: int) -> int:
-    """Return the unscaled value of a decimal of at most 18 digits, or -1 if it has digits that the type has no place for."""
-    shift = exponent + scale
-    if shift < 0 or cut:
-        return -1
-    if mantissa == 0:
-        return 0
-    if shift > 18:
-        return -1
-    limit = np.uint64(10) ** np.uint64(precision)
-    for _ in range(shift):
-        if mantissa >= limit:
-            return -1
-        mantissa *= np.uint64(10)
-    return np.int64(mantissa) if mantissa < limit else -1
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _field(
-    data: Any,
-    at: int,
-    end: int,
-    row: int,
-    field: int,
-    kind: int,
-    low: int,
-    high: int,
-    spans: Any,
-    lengths: Any,
-    values: Any,
-    floats: Any,
-    flags: Any,
+    data: Any, at: int, end: int, row: int, field: int, kind: int, low: int, high: int, spans: Any, lengths: Any, values: Any, flags: Any
 ) -> tuple[int, int, int]:
     """Read the value of a declared field: place behind it, structural reason, reason of the field."""
     byte = data[at]
@@ -182,42 +163,21 @@ def _field(
         if escaped:
             plain = np.empty(behind - at, np.uint8)
             length = unescape(data, at + 1, behind - at - 1, plain, 0)
-            time = time_at(plain, 0, length, kind == DATE)
+            reason, time = time_value(plain, 0, length, kind, low)
         else:
-            time = time_at(data, at + 1, behind, kind == DATE)
+            reason, time = time_value(data, at + 1, behind, kind, low)
         values[row, field] = time
-        return behind + 1, GOOD, TYPE if time == BAD_TIME else (RANGE if time == FAR_YEAR else GOOD)
+        return behind + 1, GOOD, reason
     if byte == 0x2D or 0x30 <= byte <= 0x39:
-        behind, negative, mantissa, exponent, cut, integer = number_at(data, at, end)
+        behind, reason, value, hard = number_value(data, at, end, kind, low, high)
         if behind < 0:
             return behind, MALFORMED, GOOD
-        if kind >= OBJECT:
-            return behind, GOOD, TYPE
-        spans[row, field] = at
-        lengths[row, field] = behind - at
-        if kind == INTEGER:
-            if not integer:
-                return behind, GOOD, TYPE
-            if exponent > 0 or mantissa > (np.uint64(-low) if negative else np.uint64(high)):
-                return behind, GOOD, RANGE
-            values[row, field] = np.int64(np.uint64(0) - mantissa if negative else mantissa)
-            return behind, GOOD, GOOD
-        if kind == DOUBLE:
-            if mantissa >= np.uint64(1) << np.uint64(53) or cut or exponent > 22 or exponent < -22:
-                flags[row, field] = HARD
-            else:
-                number = np.float64(mantissa)
-                number = number * EXACT_POWERS[exponent] if exponent >= 0 else number / EXACT_POWERS[-exponent]
-                floats[row, field] = -number if negative else number
-            return behind, GOOD, GOOD
-        if kind == DECIMAL:
-            if low > 18:
-                flags[row, field] = HARD
-                return behind, GOOD, GOOD
-            unscaled = _decimal(mantissa, exponent, cut, low, high)
-            values[row, field] = -unscaled if negative else unscaled
-            return behind, GOOD, RANGE if unscaled < 0 else GOOD
-        return behind, GOOD, TYPE
+        if kind < OBJECT:
+            spans[row, field] = at
+            lengths[row, field] = behind - at
+            values[row, field] = value
+            flags[row, field] = hard
+        return behind, GOOD, reason
     if byte == 0x74 or byte == 0x66:
         behind = _word_end(data, at, end)
         if behind < 0:
@@ -286,19 +246,13 @@ def scan(
     kinds, required : ndarray (f,) int8, bool
         What each field holds, as a place in KINDS, and whether it must be there.
     lows, highs : ndarray (f,) int64
-        Bounds of an integer; precision and scale of a decimal.
+        Bounds of a type, as `Fields` gives them.
     max_bytes : int
         Longest record that is read.
-    reasons, details, places : ndarray (n,) int8, int16, int64
-        Out: place in REASONS, field of a field reason (-1 if none) and where in `data` it was met.
-    strange : ndarray (n,) bool
-        Out: whether it has names that are not declared.
-    spans, lengths, values, flags : ndarray (n, f) int64, int32, int64, uint8
-        Out: where the value is and its length, ABSENT for missing and null; the value where it is a number or a time,
-        doubles by their bits; ESCAPED or HARD. Meaningless for records that are not good.
+    reasons, details, places, strange, spans, lengths, values, flags : ndarray
+        Out: as in `scanner.Found`.
     """
     fields = len(kinds)
-    floats = values.view(np.float64)
     starts = np.zeros((2, MAX_FIELDS), np.int64)  # names of this record and of the last one that was sound
     sizes = np.zeros((2, MAX_FIELDS), np.int64)
     found = np.zeros((2, MAX_FIELDS), np.int64)
@@ -398,7 +352,7 @@ def scan(
             elif field >= 0:
                 place = at
                 at, structural, reason = _field(
-                    data, at, end, row, field, kinds[field], lows[field], highs[field], spans, lengths, values, floats, flags
+                    data, at, end, row, field, kinds[field], lows[field], highs[field], spans, lengths, values, flags
                 )
                 if reason != GOOD and trouble == GOOD:
                     trouble = reason

@@ -30,13 +30,16 @@ from pyspark.sql.types import (
 from spark_ext.errors import SchemaError
 from spark_ext.ingest.tags import DEAD, RANGE, SOURCE
 
-__all__ = ["FLOATS", "TIMES", "check_for_spark", "check_schema", "column"]
+__all__ = ["EPOCH", "EPOCH_UNITS", "FLOATS", "TIMES", "check_flat", "check_for_spark", "check_schema", "column"]
 
 TIMES: Final = (TimestampType, DateType)
 FLOATS: Final = (FloatType, DoubleType)
 READABLE: Final = (
     *TIMES, *FLOATS, StringType, BooleanType, ByteType, ShortType, IntegerType, LongType, DecimalType, StructType, ArrayType, MapType,
 )  # fmt: skip
+NESTED: Final = (StructType, ArrayType, MapType)
+EPOCH: Final = "epoch"  # metadata of a timestamp that is a number: of which unit since 1970
+EPOCH_UNITS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNCHECKED_INSIDE: Final = (*TIMES, *FLOATS)  # their checks look at top-level columns only
 
 
@@ -46,7 +49,7 @@ def column(name: str) -> Column:
 
 
 def check_schema(schema: StructType, event_time: str | None, earliest: datetime | None) -> None:
-    """Refuse a schema that `JsonFormat` could not keep its promise for.
+    """Refuse a schema that no format could keep its promise for.
 
     Raises
     ------
@@ -94,6 +97,18 @@ def check_for_spark(schema: StructType) -> None:
     _refuse(_changed_by_spark(schema, ""))
 
 
+def check_flat(schema: StructType) -> None:
+    """Refuse nested fields.
+
+    Raises
+    ------
+    SchemaError
+        With the field and what to do.
+    """
+    nested = (one for one in schema.fields if isinstance(one.dataType, NESTED))
+    _refuse((one.name, f"type {one.dataType.simpleString()}, which has no form in a line", "declare it as string") for one in nested)
+
+
 def _refuse(problems: Iterator[tuple[str, str, str]]) -> None:
     for path, problem, todo in problems:
         raise SchemaError("parse", "field", path, expected="a type whose values can be checked", got=problem, todo=todo)
@@ -111,9 +126,13 @@ def _below(kind: DataType, path: str) -> Iterator[tuple[str, DataType]]:
 
 def _problems(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
     """Yield every place of a schema that cannot be read: path, problem, what to do."""
-    if isinstance(kind, StructType) and path:
+    if isinstance(kind, StructType):
         for field in kind.fields:
-            if not field.nullable:
+            unit = field.metadata.get(EPOCH)
+            if unit is not None and (path or not isinstance(field.dataType, TimestampType) or unit not in tuple(EPOCH_UNITS)):
+                todo = f"use one of {', '.join(EPOCH_UNITS)}, for a timestamp that is no part of another field"
+                yield f"{path}.{field.name}" if path else field.name, f"metadata {EPOCH!r}: {unit!r}", todo
+            if path and not field.nullable:
                 yield f"{path}.{field.name}", "a required field inside another", "make it nullable and check it behind the source"
     if isinstance(kind, MapType) and not isinstance(kind.keyType, StringType):
         yield path, f"a map with keys of type {kind.keyType.simpleString()}", "use string keys, as JSON does"
@@ -125,6 +144,10 @@ def _problems(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
 
 def _changed_by_spark(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
     """Yield every place of a schema that Spark would read otherwise than it says: path, problem, what to do."""
+    if isinstance(kind, StructType) and not path:
+        for field in kind.fields:
+            if field.metadata.get(EPOCH) is not None:
+                yield field.name, f"metadata {EPOCH!r}, which from_json ignores", "declare it as bigint or string and convert it later"
     if isinstance(kind, ByteType):
         yield path, "tinyint, in which 128 becomes -128", "declare it as smallint"
     elif "." in path and isinstance(kind, UNCHECKED_INSIDE):

@@ -66,4 +66,4 @@ def accounts(tagged: DataFrame) -> DataFrame:
         (offsets that never were records: compaction, transactions), ``drift`` (good records with undeclared names),
         ``bytes`` (of values). No rows with Spark's own connector, which cannot count.
     """
-    return tagged.where(F.col(RANGE).isNotNull()).select(f"{SOURCE}.topic", f"{SOURCE}.partition", f"{RANGE}.*")
+    return tagged.where(F.col(RANGE).isNotNull() & F.col(SOURCE).isNotNull()).select(f"{SOURCE}.topic", f"{SOURCE}.partition", f"{RANGE}.*")

@@ -7,9 +7,8 @@ of two of them and of the options, so a replay gives the same.
 
 ``offsets`` are ends: the next offset to read. ``lost`` tells of the batch that ends here which offsets the broker had
 dropped before. Spark does not write down where a first batch starts and asks again at a replay, when "latest" is
-elsewhere: so the document of a first batch has ``began`` as well, offsets by topic. Whatever later must be the same at a
-replay (the watermark of each partition, a heartbeat) gets a key of its own beside these and a higher version; version 1
-stays readable.
+elsewhere: so the document of a first batch has ``began`` as well, offsets by topic. ``clock`` is the state of the
+event clock, if there is one. Whatever later must be the same at a replay gets a key of its own as well.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from spark_ext.errors import CheckpointMismatchError, QueryError
+from spark_ext.kafka.clock import ClockState
 from spark_ext.kafka.options import Place
 
 __all__ = ["Document", "Limits", "Range", "Seen", "cut", "next_document", "ranges", "share"]
@@ -38,19 +38,22 @@ class Document:
     offsets : mapping of place to the next offset to read
     lost : mapping of place to (from, to), the offsets that were gone in the batch that ends here
     began : mapping of place to offset, where the first batch starts; None in those of later batches
+    clock : state of the event clock at the end of the batch
     """
 
     ids: Mapping[str, str]
     offsets: Mapping[Place, int]
     lost: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     began: Mapping[Place, int] | None = None
+    clock: ClockState | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, always in the same order."""
         topics = {name: {"id": self.ids[name], "offsets": _of_topic(self.offsets, name)} for name in sorted(self.ids)}
         lost = {name: {at: list(span) for at, span in _of_topic(self.lost, name).items()} for name in sorted({at[0] for at in self.lost})}
         began = {} if self.began is None else {"began": {name: _of_topic(self.began, name) for name in sorted(self.ids)}}
-        return {"version": VERSION, "topics": topics, "lost": lost, **began}
+        clock = {} if self.clock is None else {"clock": _clock_json(self.clock, sorted(self.ids))}
+        return {"version": VERSION, "topics": topics, "lost": lost, **began, **clock}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Document:
@@ -73,6 +76,7 @@ class Document:
             offsets={(name, int(at)): end for name, topic in topics.items() for at, end in topic["offsets"].items()},
             lost={(name, int(at)): (span[0], span[1]) for name, spans in lost.items() for at, span in spans.items()},
             began=began if "began" in given else None,
+            clock=_clock_state(given["clock"]) if "clock" in given else None,
         )
 
 
@@ -225,17 +229,17 @@ def ranges(start: Document, end: Document) -> list[Range]:
 def cut(whole: Sequence[Range], *, tasks: int, min_offsets: int) -> list[list[Range]]:
     """Divide ranges into the work of tasks, depending on nothing else than the arguments.
 
-    A range is cut where it is more than its share and the pieces are worth a task; small ranges are put together, as a
-    task costs more than a few records.
+    A range is cut where it is more than its share. There are no more tasks than have `min_offsets` each: a task costs more
+    than a few records, and while one worker reads all of a partition, what it has fetched ahead is of use.
     """
     if not whole:
         return []
-    target = max(min_offsets, -(-sum(one.end - one.first for one in whole) // tasks))
+    total = sum(one.end - one.first for one in whole)
+    count = max(1, min(tasks, -(-total // min_offsets)))
+    target = max(1, -(-total // count))
     pieces = [piece for one in whole for piece in _pieces(one, max(1, -(-(one.end - one.first) // target)))]
-    if len(pieces) <= tasks:
-        return [[piece] for piece in pieces]
-    work: list[list[Range]] = [[] for _ in range(tasks)]
-    loads = [0] * tasks
+    work: list[list[Range]] = [[] for _ in range(count)]
+    loads = [0] * count
     for piece in sorted(pieces, key=lambda one: (one.first - one.end, one.topic, one.partition, one.start)):
         least = loads.index(min(loads))
         work[least].append(piece)
@@ -253,3 +257,17 @@ def _pieces(whole: Range, count: int) -> list[Range]:
 
 def _of_topic(values: Mapping[Place, Any], topic: str) -> dict[str, Any]:
     return {str(at[1]): values[at] for at in sorted(values) if at[0] == topic}
+
+
+def _clock_json(state: ClockState, topics: Sequence[str]) -> dict[str, Any]:
+    known = {"times_us": state.times_us, "heard_us": state.heard_us}
+    by_place = {name: {topic: _of_topic(values, topic) for topic in topics} for name, values in known.items()}
+    return {"shown_us": state.shown_us, "beat_us": state.beat_us, **by_place}
+
+
+def _clock_state(given: Mapping[str, Any]) -> ClockState:
+    times, heard = (
+        {(topic, int(at)): value for topic, values in given[name].items() for at, value in values.items()}
+        for name in ("times_us", "heard_us")
+    )
+    return ClockState(given["shown_us"], given["beat_us"], times, heard)

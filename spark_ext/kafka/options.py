@@ -148,6 +148,7 @@ def _text_form(read: Callable[[str], Any], expected: str) -> dict[str, Any]:
     return {"read": read, "expected": expected}
 
 
+FETCHERS: Final = ("auto", "librdkafka", "confluent", "kafka-python")
 WHOLE: Final = "a whole number above zero"
 POSITION: Final = 'earliest, latest, a time with its zone (2013-01-01T00:00:00+00:00) or offsets as {"topic": {"0": 17}}'
 
@@ -168,6 +169,10 @@ class SourceOptions:
         Where a new checkpoint (or a batch) starts, and where a batch ends.
     format, columns, where, source
         JSON of the format (none: raw records), what to give out of it, and whether good rows carry their place.
+    clock : str, optional
+        JSON of an `EventClock`.
+    partial : str, optional
+        JSON of what is added up before rows leave the source.
     headers : bool
         Whether raw records carry their headers.
     isolation : {"read_committed", "read_uncommitted"}
@@ -199,9 +204,11 @@ class SourceOptions:
     partitions: Mapping[str, tuple[int, ...]] | None = field(default=None, metadata=_text_form(_numbers, 'JSON such as {"topic": [0, 1]}'))
     starting: Start = field(default="earliest", metadata=_text_form(read_position, POSITION))
     ending: Start = field(default="latest", metadata=_text_form(read_position, POSITION))
-    format: str | None = field(default=None, metadata=_text_form(_json, "the text of JsonFormat.to_json()"))
+    format: str | None = field(default=None, metadata=_text_form(_json, "the text of a format's to_json()"))
     columns: tuple[str, ...] | None = field(default=None, metadata=_text_form(_names, "names separated by commas, or a JSON list"))
     where: str = field(default="[]", metadata=_text_form(_json, "JSON of filters"))
+    clock: str | None = field(default=None, metadata=_text_form(_json, "the text of an EventClock"))
+    partial: str | None = field(default=None, metadata=_text_form(_json, "the text of PartialAggregate.to_json()"))
     source: bool = field(default=True, metadata=_text_form(_yes_or_no, "true or false"))
     headers: bool = field(default=False, metadata=_text_form(_yes_or_no, "true or false"))
     isolation: str = field(
@@ -209,7 +216,7 @@ class SourceOptions:
     )
     on_lost: str = field(default="fail", metadata=_text_form(_one_of("fail", "record"), "fail or record"))
     group: str | None = field(default=None, metadata=_text_form(str, "the name of a consumer group"))
-    fetcher: str = field(default="auto", metadata=_text_form(str, "the name of a fetcher"))
+    fetcher: str = field(default="auto", metadata=_text_form(_one_of(*FETCHERS), f"one of {', '.join(FETCHERS)}"))
     max_offsets_per_trigger: int = field(default=100_000, metadata=_text_form(_whole, WHOLE))
     max_bytes_per_trigger: int | None = field(default=None, metadata=_text_form(_whole, WHOLE))
     max_offsets_per_partition: int | None = field(default=None, metadata=_text_form(_whole, WHOLE))
@@ -264,6 +271,13 @@ def _checked(options: SourceOptions) -> SourceOptions:
     if options.headers and options.format is not None:
         todo = "read raw records (no format), or leave headers out"
         raise SettingsError("use", "option", "headers", expected="raw records", got="a format", todo=todo)
+    if options.clock is not None and (options.format is None or json.loads(options.format).get("event_time") is None):
+        todo = "read with a format that has an event_time, or leave the clock out"
+        raise SettingsError("use", "option", "clock", expected="a format with an event time", got="none", todo=todo)
+    if options.partial is not None and (options.format is None or options.columns is not None):
+        got = "no format" if options.format is None else "columns too"
+        todo = "give a format, and leave columns out: the aggregate names what it needs"
+        raise SettingsError("use", "option", "partial", expected="a format and no columns", got=got, todo=todo)
     strange = sorted(set(options.partitions or {}) - set(options.topics)) if options.topics else []
     if strange:
         expected = f"some of the topics {list(options.topics)}"

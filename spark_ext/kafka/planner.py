@@ -5,9 +5,12 @@ One round of questions per batch: which topics there are now, and at once the fi
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,9 +19,11 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # it
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from spark_ext.errors import BrokerUnavailableError, QueryError, SettingsError
+from spark_ext.kafka.clock import ClockState, EventClock, advance
 from spark_ext.kafka.limits import Allowance, read_limits
 from spark_ext.kafka.offsets import Document, Limits, Seen, check_ids, next_document
 from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start, resolve
+from spark_ext.kafka.tail import Tail
 from spark_ext.kafka.topics import Admin
 
 __all__ = ["Planner"]
@@ -53,6 +58,9 @@ class Planner:
         self._committing: Mapping[Any, Any] = {}
         self._shown: Document | None = None
         self._initial: Document | None = None
+        self._clock = None if options.clock is None else EventClock.from_json(json.loads(options.clock))
+        self._tail: Tail | None = None
+        self._clock_state: ClockState | None = None
 
     @property
     def admin(self) -> Admin:
@@ -93,7 +101,8 @@ class Planner:
         self.show(start)
         self._check_ends(start, seen)
         limits = Limits() if unlimited else self._limits(start, seen)
-        return next_document(start, seen, limits, may_lose=self._options.on_lost == "record", until=self._until)
+        end = next_document(start, seen, limits, may_lose=self._options.on_lost == "record", until=self._until)
+        return end if self._clock is None else self._with_clock(self._clock, start, end, seen)
 
     def whole(self) -> tuple[Document, Document]:
         """Return the two ends of a batch read."""
@@ -234,6 +243,21 @@ class Planner:
                     why="the broker lost records that it had acknowledged (an unclean leader election, or a restored disk)",
                     todo="start with a new, empty checkpoint folder",
                 )
+
+    def _with_clock(self, clock: EventClock, start: Document, end: Document, seen: Seen) -> Document:
+        """Add the clock's state to the end of a batch; a batch of its own only where the clock moved and the run goes on."""
+        if self._tail is None:
+            self._tail = Tail(self._options, clock.sample)
+        before = self._clock_state or start.clock or ClockState()
+        read = {at: offset for at, offset in end.offsets.items() if offset > start.offsets.get(at, 0)}
+        live = {at: at in read or until > end.offsets.get(at, 0) for at, until in seen.ends.items()}
+        first = {at: max(seen.first.get(at, 0), start.offsets.get(at, 0)) for at in read}
+        sampled = self._tail.newest({at: (first[at], offset) for at, offset in read.items()})
+        state = advance(clock, before, now_us=time.time_ns() // 1000, partitions=live, sampled=sampled)
+        self._clock_state = state
+        if end is start and (state.shown_us == before.shown_us or self._until is not None):
+            return start
+        return replace(end, clock=state, lost=end.lost if end is not start else {}, began=end.began if end is not start else None)
 
     def _limits(self, start: Document, seen: Seen) -> Limits:
         mine = Allowance(

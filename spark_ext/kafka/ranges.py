@@ -24,6 +24,7 @@ __all__ = ["Account", "DecodedRows", "Decoder", "RawRows", "Rows", "read_range"]
 SOURCE: Final = "source"
 DEAD: Final = "dead"
 RANGE: Final = "range"
+EVENT_CLOCK: Final = "event_clock"
 NOBODY: Final = np.empty(0, np.int64)
 
 
@@ -31,7 +32,8 @@ NOBODY: Final = np.empty(0, np.int64)
 class Account:
     """What became of the offsets ``[start, end)``.
 
-    Guarantee: ``end - start = read + absent + lost``, ``read = decoded + dead``, ``decoded = rows given out + filtered``.
+    Guarantee: ``end - start = read + absent + lost``, ``read = decoded + dead``, ``decoded = rows given out or
+    added up + filtered``.
 
     Attributes
     ----------
@@ -183,15 +185,18 @@ class DecodedRows:
         account.dead += bad
         account.drift += decoded.drift
         if good:
-            source = self._source(records, at, decoded.good) if self._place else None
-            columns = {field.name: _plain(decoded.columns.column(field.name), field.type) for field in self._declared()}
-            yield self._batch(good, {**columns, **({SOURCE: source} if source is not None else {})})
+            yield from self._of_good(decoded, records, at)
         if bad:
             index = pa.array(decoded.bad)
             parts = [records.keys.to_arrow().take(index).cast(pa.binary()), records.values.to_arrow().take(index).cast(pa.binary())]
             parts += [pa.array(decoded.reasons, pa.string()), pa.array(decoded.details, pa.string())]
             dead = pa.StructArray.from_arrays(parts, fields=list(self._schema.field(DEAD).type))
             yield self._batch(bad, {SOURCE: self._source(records, at, decoded.bad), DEAD: dead})
+
+    def _of_good(self, decoded: Decoded, records: Records, at: Range) -> Iterator[pa.RecordBatch]:
+        source = self._source(records, at, decoded.good) if self._place else None
+        columns = {field.name: _plain(decoded.columns.column(field.name), field.type) for field in self._declared()}
+        yield self._batch(len(decoded.good), {**columns, **({SOURCE: source} if source is not None else {})})
 
     def of_account(self, at: Range, account: Account) -> Iterator[pa.RecordBatch]:
         """Yield the row that tells that the range has been read to its end."""
@@ -200,7 +205,7 @@ class DecodedRows:
         yield self._batch(1, {name: pa.array(values, self._schema.field(name).type) for name, values in rows.items()})
 
     def _declared(self) -> list[pa.Field]:
-        return [field for field in self._schema if field.name not in (SOURCE, DEAD, RANGE)]
+        return [field for field in self._schema if field.name not in (SOURCE, DEAD, RANGE, EVENT_CLOCK)]
 
     def _source(self, records: Records, at: Range, index: NDArray[np.int64]) -> pa.StructArray:
         return pa.StructArray.from_arrays(_place(records, at, index), fields=list(self._schema.field(SOURCE).type))

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_ext.errors import SettingsError
+from spark_ext.kafka.clock import EventClock
 from spark_ext.kafka.limits import ReadLimits
 from spark_ext.kafka.options import SourceOptions, Start, position_text
 from spark_ext.kafka.planner import Planner
@@ -23,8 +24,9 @@ from spark_ext.kafka.source import NAME, register
 from spark_ext.kafka.topics import topic_ids
 
 if TYPE_CHECKING:  # the package loads numba, which Spark's planning processes do not need
+    from spark_ext.ingest import Format, JsonFormat
     from spark_ext.ingest.filters import Conditions
-    from spark_ext.ingest.json import JsonFormat
+    from spark_ext.ingest.partial import PartialAggregate
 
 __all__ = ["RECORD_COLUMNS", "read"]
 
@@ -40,15 +42,17 @@ def read(
     bootstrap_servers: str,
     topics: Topics,
     partitions: Mapping[str, Sequence[int]] | None = None,
-    format: JsonFormat | None = None,  # noqa: A002 (Spark's word for it)
+    format: Format | None = None,  # noqa: A002 (Spark's word for it)
     columns: Sequence[str] | None = None,
     where: Conditions = (),
+    partial: PartialAggregate | None = None,
     source: bool = True,
     starting: Start = "earliest",
     ending: Start | None = None,
     streaming: bool = True,
     max_offsets_per_trigger: int = 100_000,
     limits: ReadLimits | None = None,
+    clock: EventClock | None = None,
     headers: bool = False,
     on_lost: Literal["fail", "record"] = "fail",
     group: str | None = None,
@@ -74,12 +78,15 @@ def read(
         new partitions.
     partitions : mapping of topic to numbers, optional
         The only partitions to read.
-    format : JsonFormat, optional
+    format : JsonFormat, CsvFormat, optional
         Decode in the source. Without it rows are raw.
     columns : sequence of str, optional
         The only fields of the format to give out.
     where : sequence of (field, operator, value)
         Good records that do not match are counted, not given out.
+    partial : PartialAggregate, optional
+        Give out groups instead of good rows, added up per range of offsets; `PartialAggregate.merge` makes one row of those of
+        each group. Dead rows and accounts stay; ``source`` is null for groups. Not with `columns`.
     source : bool
         Whether good rows carry their place; without it the column is null for them.
     starting : {"earliest", "latest"}, datetime, or mapping of topic to partition to offset
@@ -94,6 +101,9 @@ def read(
         stop would be everything, and a crash in it would start everything again.
     limits : ReadLimits, optional
         Limits that can be changed while the query runs.
+    clock : EventClock, optional
+        Add ``event_clock``, for ``withWatermark``: null but in one row of each batch, which is neither accepted nor dead. It
+        follows the slowest partition that is not idle. Streams only.
     headers : bool
         Add ``headers``, an array of (key, value), to raw rows; null where a record has none.
     on_lost : {"fail", "record"}
@@ -115,8 +125,8 @@ def read(
     -------
     DataFrame
         Raw: ``key`` and ``value`` binary, ``topic`` string, ``partition`` int, ``offset`` long, ``timestamp`` timestamp [,
-        ``headers``]. With a format: its columns, ``source``, ``dead`` (see `spark_ext.ingest.tags`) and ``range``, which is set
-        only in the row that accounts for a range.
+        ``headers``]. With a format: its columns (with `partial`: those of the groups), ``source``, ``dead`` (see
+        `spark_ext.ingest.tags`) and ``range``, which is set only in the row that accounts for a range.
 
     Raises
     ------
@@ -139,12 +149,18 @@ def read(
             got=f"{names!r} and {max_offsets_per_trigger!r}",
             todo="give both",
         )
+    if clock is not None and not streaming:
+        raise _refused("clock", "none for a batch", repr(clock), "leave it out: in a batch all event times are there at once")
     if streaming and ending is not None:
         raise _refused("ending", "none for a stream", repr(ending), "leave it out, or read a batch with streaming=False")
     if engine == "spark":
+        if format is not None and format.kind != "json":
+            raise _refused("format", "a JsonFormat with engine='spark'", f"a {type(format).__name__}", "use engine='millrace'")
         only_ours = {
             "columns": columns is not None,
             "where": bool(where),
+            "partial": partial is not None,
+            "clock": clock is not None,
             "source": not source,
             "limits": limits is not None,
             "on_lost": on_lost != "fail",
@@ -152,7 +168,7 @@ def read(
             "fetcher": fetcher != "auto",
         }
         for name in (name for name, used in only_ours.items() if used):
-            raise _refused(name, "its default with engine='spark'", "another value", "leave it out, or use engine='millrace'")
+            raise _refused(name, "its default with engine='spark'", "what that cannot do", "leave it out, or use engine='millrace'")
         given = {
             **_positions(starting, ending, streaming=streaming),
             "includeHeaders": str(headers).lower(),
@@ -162,7 +178,7 @@ def read(
             given["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
         records = _by_spark(spark, bootstrap_servers, topics, partitions, {**given, **(options or {})}, streaming=streaming)
         records = records.select(*RECORD_COLUMNS, *(["headers"] if headers else []))
-        return records if format is None else format.parse(records)
+        return records if format is None else cast("JsonFormat", format).parse(records)
     if format is None and (columns is not None or where):
         raise _refused("columns or where", "a format whose fields they name", "none", "give a format, or select from the raw rows")
     texts: dict[str, Any] = {
@@ -171,9 +187,11 @@ def read(
         "topic_pattern": _inline(topics) if isinstance(topics, re.Pattern) else None,
         "partitions": json.dumps({topic: list(numbers) for topic, numbers in partitions.items()}) if partitions else None,
         "columns": json.dumps(list(columns)) if columns is not None else None,
+        "partial": partial.to_json() if partial is not None else None,
         "source": str(source),
         "starting": position_text(starting),
         "ending": position_text(ending) if ending is not None else None,
+        "clock": json.dumps(clock.to_json()) if clock else None,
         "headers": str(headers),
         "on_lost": on_lost,
         "group": group,
@@ -187,6 +205,8 @@ def read(
         from spark_ext.ingest.filters import conditions_to_json  # noqa: PLC0415 (see above)
 
         format.decoder(columns, where)  # refuses what it cannot do, here where the user stands
+        if partial is not None:
+            partial.columns(format.schema, format.event_time)  # likewise
         texts |= {"format": format.to_json(), "where": json.dumps(conditions_to_json(where)) if where else None}
     chosen = {
         **{name: text for name, text in texts.items() if text is not None},

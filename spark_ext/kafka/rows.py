@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import pyarrow as pa
 from pyspark.sql.types import (
@@ -19,10 +20,15 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from spark_ext.kafka.options import SourceOptions
-from spark_ext.kafka.ranges import DEAD, RANGE, SOURCE, Account, DecodedRows, Decoder, RawRows, Rows
+from spark_ext.kafka.aggregated import AggregatedRows
+from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation
+from spark_ext.kafka.options import SourceOptions, resolve
+from spark_ext.kafka.ranges import DEAD, EVENT_CLOCK, RANGE, SOURCE, Account, DecodedRows, Decoder, RawRows, Rows
 
-__all__ = ["rows_for", "schema_of"]
+if TYPE_CHECKING:
+    from spark_ext.ingest.partial import PartialAggregate
+
+__all__ = ["clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
 
 
 def _struct(**types: DataType) -> StructType:
@@ -41,22 +47,60 @@ def schema_of(options: SourceOptions) -> StructType:
     if options.format is None:
         return StructType([*RECORD, StructField("headers", HEADERS)]) if options.headers else RECORD
     declared = StructType.fromJson(json.loads(options.format)["schema"])  # the format itself would load its kernels here
-    names = declared.fieldNames() if options.columns is None else options.columns
-    columns = [StructField(name, declared[name].dataType) for name in names]
-    return StructType([*columns, *_struct(**{SOURCE: PLACE, DEAD: LETTER, RANGE: ACCOUNT})])
+    if options.partial is not None:
+        columns = _partial(options.partial).columns(declared, json.loads(options.format)["event_time"]).fields
+    else:
+        names = declared.fieldNames() if options.columns is None else options.columns
+        columns = [StructField(name, declared[name].dataType) for name in names]
+    clock = [StructField(EVENT_CLOCK, TimestampType())] if options.clock is not None else []
+    return StructType([*columns, *_struct(**{SOURCE: PLACE, DEAD: LETTER, RANGE: ACCOUNT}), *clock])
 
 
 def rows_for(options: SourceOptions, schema: pa.Schema) -> Rows:
     """Return what turns records into rows of `schema`."""
     if options.format is None:
         return RawRows(schema)
-    return DecodedRows(schema, _decoder(options.format, options.columns, options.where), place=options.source)
+    if options.partial is not None:
+        from spark_ext.ingest.aggregator import Aggregator  # noqa: PLC0415 (as below)
+
+        partial, found = _partial(options.partial), json.loads(options.format)
+        event_time = found["event_time"]
+        decoder = decoder_of(options.format, tuple(partial.needed(event_time)), options.where)
+        return AggregatedRows(schema, decoder, Aggregator(partial, StructType.fromJson(found["schema"]), event_time))
+    return DecodedRows(schema, decoder_of(options.format, options.columns, options.where), place=options.source)
+
+
+def clock_row(schema: pa.Schema, shown_us: int) -> pa.RecordBatch:
+    """Return the row that shows the event clock: an account of nothing, without a source."""
+    known = {
+        EVENT_CLOCK: pa.array([shown_us], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+        RANGE: pa.array([asdict(Account(0, 0))], schema.field(RANGE).type),
+    }
+    return pa.RecordBatch.from_arrays([known.get(field.name, pa.nulls(1, field.type)) for field in schema], schema=schema)
+
+
+def fetch_settings(options: SourceOptions) -> FetchSettings:
+    """Return what a fetcher needs to know, secrets resolved."""
+    return FetchSettings(
+        bootstrap_servers=options.bootstrap_servers,
+        client=resolve(options.client),
+        fetcher=cast(FetcherName, options.fetcher),
+        isolation=cast(Isolation, options.isolation),
+        want_keys=True,
+        want_headers=options.headers,
+    )
+
+
+def _partial(text: str) -> PartialAggregate:
+    from spark_ext.ingest.partial import PartialAggregate  # noqa: PLC0415 (its package loads numba, so only where it is used)
+
+    return PartialAggregate.from_json(text)
 
 
 @lru_cache(maxsize=8)
-def _decoder(text: str, columns: tuple[str, ...] | None, where: str) -> Decoder:
+def decoder_of(text: str, columns: tuple[str, ...] | None, where: str) -> Decoder:
     """Return the decoder of a format, the same one for all tasks of a worker."""
-    from spark_ext.ingest.filters import conditions_from_json  # noqa: PLC0415 (only workers that decode load numba)
-    from spark_ext.ingest.json import JsonFormat  # noqa: PLC0415
+    from spark_ext.ingest import format_from_json  # noqa: PLC0415 (only workers that decode load numba)
+    from spark_ext.ingest.filters import conditions_from_json  # noqa: PLC0415
 
-    return cast(Decoder, JsonFormat.from_json(text).decoder(columns, conditions_from_json(json.loads(where))))
+    return cast(Decoder, format_from_json(text).decoder(columns, conditions_from_json(json.loads(where))))

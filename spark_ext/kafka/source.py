@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 from weakref import WeakSet
 
 import pyarrow as pa
@@ -19,12 +19,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
-from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation, fetcher_for
+from spark_ext.kafka.fetch import fetcher_for
 from spark_ext.kafka.offsets import Document, Range, cut, ranges
-from spark_ext.kafka.options import SourceOptions, resolve
+from spark_ext.kafka.options import SourceOptions
 from spark_ext.kafka.planner import Planner
 from spark_ext.kafka.ranges import read_range
-from spark_ext.kafka.rows import rows_for, schema_of
+from spark_ext.kafka.rows import clock_row, fetch_settings, rows_for, schema_of
 
 __all__ = ["NAME", "MillraceKafka", "register"]
 
@@ -45,6 +45,7 @@ class Task(InputPartition):
     """What one Spark task reads."""
 
     ranges: tuple[Range, ...]
+    clock_us: int | None = None
 
 
 class MillraceKafka(DataSource):
@@ -155,21 +156,21 @@ def _read_options(given: tuple[tuple[str, str], ...]) -> SourceOptions:
 
 def _tasks(start: Document, end: Document, options: SourceOptions) -> list[InputPartition]:
     work = cut(ranges(start, end), tasks=options.tasks, min_offsets=options.min_offsets_per_task)
-    return [Task(tuple(one)) for one in work]
+    tasks = [Task(tuple(one)) for one in work]
+    if end.clock is not None and end.clock.shown_us is not None:
+        first = tasks[0].ranges if tasks else ()
+        tasks[:1] = [Task(first, end.clock.shown_us)]
+    return list(tasks)
 
 
 def _read(partition: InputPartition, options: SourceOptions, schema: StructType) -> Iterator[pa.RecordBatch]:
     if not isinstance(partition, Task):
         return  # Spark's stand-in for a batch read of nothing
-    rows = rows_for(options, to_arrow_schema(schema, timezone="UTC"))
-    settings = FetchSettings(
-        bootstrap_servers=options.bootstrap_servers,
-        client=resolve(options.client),
-        fetcher=cast(FetcherName, options.fetcher),
-        isolation=cast(Isolation, options.isolation),
-        want_keys=True,
-        want_headers=options.headers,
-    )
+    rows_schema = to_arrow_schema(schema, timezone="UTC")
+    rows = rows_for(options, rows_schema)
+    if partition.clock_us is not None:
+        yield clock_row(rows_schema, partition.clock_us)
+    settings = fetch_settings(options)
     for one in partition.ranges:
         fetcher = fetcher_for(settings, one.topic, one.partition, one.first)
         yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=options.max_rows_per_block)

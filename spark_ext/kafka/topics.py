@@ -141,6 +141,8 @@ class Admin:
         BrokerError
             The broker answers that it may not be told.
         """
+        if not names:  # all that a pattern matched are gone
+            return {}
         asked = self.ask(self.client.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s), "topics", names)
         return {name: Topic(_text_of(asked[name].topic_id), tuple(one.id for one in asked[name].partitions)) for name in names}
 

@@ -64,13 +64,13 @@ def create(broker: Broker, topic: str, partitions: int = 1, **config: str) -> No
     broker.create_topic(topic, partitions=partitions, config={"retention.ms": "-1", **config})
 
 
-def produce(servers: str, topic: str, rows: list[Sent], **properties: str) -> list[Row]:
+def produce(servers: str, topic: str, rows: list[Sent], start_ms: int = START_MS, **properties: str) -> list[Row]:
     """Produce rows in order with times of their own, and return them with the offsets that the broker gave them."""
     producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "message.max.bytes": 2 * MEGABYTE, **properties})
-    return send(producer, topic, rows)
+    return send(producer, topic, rows, start_ms)
 
 
-def send(producer: Producer, topic: str, rows: list[Sent]) -> list[Row]:
+def send(producer: Producer, topic: str, rows: list[Sent], start_ms: int = START_MS) -> list[Row]:
     sent: list[Row] = []
 
     def note(row: Sent, timestamp: int) -> Callable[..., None]:
@@ -81,7 +81,7 @@ def send(producer: Producer, topic: str, rows: list[Sent]) -> list[Row]:
         return delivered
 
     for number, row in enumerate(rows):
-        timestamp = START_MS + number
+        timestamp = start_ms + number
         producer.produce(
             topic, row.value, row.key, partition=0, timestamp=timestamp, headers=list(row.headers), on_delivery=note(row, timestamp)
         )
@@ -447,7 +447,8 @@ def test_compaction_leaves_gaps(own: Broker, name: FetcherName) -> None:
     fetcher = Opener(own.bootstrap_servers, name)(topic)
     for attempt in Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.2)):
         with attempt:
-            rows += produce(own.bootstrap_servers, topic, [Sent(b"", b"last")])  # closes the segment before it
+            later = START_MS + 1_000 * len(rows)  # closes the segment before it
+            rows += produce(own.bootstrap_servers, topic, [Sent(b"", b"last")], later)
             assert len(read(fetcher, 0, 700)) <= 7
     found = read(fetcher, 0, len(rows))
     assert set(found) <= set(rows)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql.types import DoubleType, FloatType, StructField, StructType, TimestampType
 
-from spark_ext.ingest.decode import Decoded, JsonDecoder
+from spark_ext.ingest import JsonFormat
+from spark_ext.ingest.decode import Decoded
 from spark_ext.ingest.records import Bytes, Records
 from tests.json_catalogue import AHEAD, BASE, BASE_VALUES, CASES, EARLIEST, SCHEMA, TIMESTAMP_MS, Case, base
 from tests.json_events import WIDE, as_read, to_json, typed_events
@@ -25,8 +26,8 @@ QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 MANY = 20_000
 MIDDLE = 10_000
 
-narrow = JsonDecoder(SCHEMA, **LIMITS)
-broad = JsonDecoder(WIDE, **LIMITS)
+narrow = JsonFormat(SCHEMA, **LIMITS).decoder()
+broad = JsonFormat(WIDE, **LIMITS).decoder()
 broad_reference = Reference(WIDE, **LIMITS)
 
 
@@ -209,7 +210,7 @@ exact_halves = st.floats(1e-300, 1e300).map(halfway)
 def test_floats_are_those_of_python(texts: list[str]) -> None:
     kinds = [StructField("ts", TimestampType(), nullable=False), StructField("x", DoubleType()), StructField("y", FloatType())]
     schema = StructType(kinds)
-    decoder, reference = JsonDecoder(schema, **LIMITS), Reference(schema, **LIMITS)
+    decoder, reference = JsonFormat(schema, **LIMITS).decoder(), Reference(schema, **LIMITS)
     when = '"ts":"2013-01-01T00:00:00Z"'
     values: list[bytes | None] = [f'{{{when},"{name}":{text}}}'.encode() for text in texts for name in "xy"]
     for text, found, expected in zip(
@@ -260,7 +261,7 @@ def test_no_records() -> None:
 def test_the_verdict_does_not_depend_on_the_columns_asked_for() -> None:
     records = block([case.value for case in CASES])
     whole = narrow.decode(records)
-    few = JsonDecoder(SCHEMA, columns=["qty", "id"], **LIMITS).decode(records)
+    few = JsonFormat(SCHEMA, **LIMITS).decoder(["qty", "id"]).decode(records)
     assert few.columns.schema.names == ["qty", "id"]
     assert few.columns.equals(whole.columns.select(["qty", "id"]))
     assert (few.bad.tolist(), few.reasons, few.details, few.drift) == (whole.bad.tolist(), whole.reasons, whole.details, whole.drift)
@@ -270,7 +271,7 @@ def test_event_time_is_held_against_the_timestamp_of_its_record() -> None:
     far, near = base(ts='"2261-12-31T23:59:59Z"'), base(ts='"2013-01-01T00:00:00Z"')
     early = base(ts='"1999-12-31T23:59:59Z"')
     check([far, near, early] * 3, [-1] * 3 + [0] * 3 + [253_402_300_799_000] * 3)
-    strict = JsonDecoder(SCHEMA, **{**LIMITS, "ahead": timedelta(0)})
+    strict = JsonFormat(SCHEMA, **{**LIMITS, "ahead": timedelta(0)}).decoder()
     decoded = strict.decode(block([near, near], [1_356_998_400_000, 1_356_998_399_999]))
     assert (decoded.good.tolist(), decoded.reasons, decoded.details) == ([0], ["event_time_range"], ["ts"])
 

@@ -126,7 +126,10 @@ def test_a_document_of_another_release_is_refused() -> None:
 def test_a_large_range_is_cut_and_small_ones_go_together() -> None:
     assert cut([Range("t", 0, 0, 0, 100)], tasks=4, min_offsets=10) == [[Range("t", 0, n, n, n + 25)] for n in (0, 25, 50, 75)]
     assert cut([Range("t", 0, 0, 0, 100)], tasks=4, min_offsets=100) == [[Range("t", 0, 0, 0, 100)]]
-    assert [len(one) for one in cut([Range("t", n, 0, 0, 5) for n in range(10)], tasks=2, min_offsets=100)] == [5, 5]
+    small = [Range("t", n, 0, 0, 5) for n in range(10)]
+    assert cut(small, tasks=2, min_offsets=100) == [small]
+    assert [len(one) for one in cut(small, tasks=2, min_offsets=30)] == [5, 5]
+    assert [len(one) for one in cut(small, tasks=8, min_offsets=1)] == [2, 2, 1, 1, 1, 1, 1, 1]
     assert cut([], tasks=2, min_offsets=1) == []
 
 
@@ -137,7 +140,7 @@ def test_a_large_range_is_cut_and_small_ones_go_together() -> None:
 def test_a_cut_covers_everything_once_in_not_too_many_tasks(given: list[tuple[int, int, int]], tasks: int, least: int) -> None:
     whole = [Range("t", n, lost, lost + more, lost + more + length) for n, (lost, more, length) in enumerate(given)]
     work = cut(whole, tasks=tasks, min_offsets=least)
-    assert len(work) <= max(tasks, 0)
+    assert len(work) <= min(tasks, max(1, -(-sum(one.end - one.first for one in whole) // least)))
     pieces = sorted((one for task in work for one in task), key=lambda one: (one.partition, one.start, one.end))
     for one in whole:
         mine = [piece for piece in pieces if piece.partition == one.partition]

@@ -59,7 +59,7 @@ def test_defaults_and_text_there_and_back() -> None:
     [
         ("startin", "latest", "cannot use option 'startin'.*did you mean 'starting'?"),
         ("max_offset_per_trigger", "5", "did you mean 'max_offsets_per_trigger'?"),
-        ("zzz", "5", r"use one of bootstrap_servers, columns.*or kafka\.<setting of the client>"),
+        ("zzz", "5", r"use one of bootstrap_servers, clock, columns.*or kafka\.<setting of the client>"),
         ("max_offsets_per_trigger", "0", "expected a whole number above zero, got '0'"),
         ("max_offsets_per_trigger", "many", "expected a whole number above zero, got 'many'"),
         ("starting", "yesterday", "expected earliest, latest, a time with its zone"),
@@ -74,7 +74,7 @@ def test_defaults_and_text_there_and_back() -> None:
         ("on_lost", "ignore", "expected fail or record"),
         ("topic_pattern", "a.*", "expected topics or topic_pattern, got both"),
         ("topics", "", "expected names separated by commas"),
-        ("format", "{", r"expected the text of JsonFormat\.to_json\(\)"),
+        ("format", "{", r"expected the text of a format's to_json\(\)"),
         ("kafka.bootstrap.servers", "h:2", "use bootstrap_servers instead"),
         ("kafka.group.id", "g", "use group instead"),
         ("kafka.enable.auto.commit", "true", "use group instead"),

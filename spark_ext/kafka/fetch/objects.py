@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
+from bisect import bisect_left
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ __all__ = ["ObjectFetcher", "Record"]
 MOST: Final = 10_000  # records of one call: these hold objects, so blocks are smaller
 FILL_S: Final = 0.01
 SLICE_S: Final = 0.2
+
+offset_of: Final = attrgetter("offset")
 
 
 class Record(NamedTuple):
@@ -39,7 +42,7 @@ class ObjectFetcher(ABC):
         self._settings, self._topic, self._partition = settings, topic, partition
         self._floor = 0  # nothing lies between it and the position
         self._reached = 0  # where the client stands when it has delivered what is pending
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
         self._error: EngineError | None = None  # comes behind what is pending
         self._running = False
         self._note = ""
@@ -77,19 +80,27 @@ class ObjectFetcher(ABC):
                 if time.monotonic() >= deadline and self._reached <= self.position:
                     raise unavailable(self._settings, self._topic, self._partition, self.position, end, self._note)
             if self._pending:
-                record = self._pending[0]
-                self.position = max(self.position, record.offset)
-                if record.offset >= end:
+                block = self._take(end, limit - len(taken))
+                if not block and self._pending:
                     break
-                self._pending.popleft()
-                if record.offset < self.position:
-                    continue
-                taken.append(record)
-                size += len(record.value or b"") + len(record.key or b"")
-                self.position = self._floor = record.offset + 1
+                taken += block
+                size += sum(len(record.value or b"") + len(record.key or b"") for record in block)
             if not self._pending:
                 self.position = max(self.position, self._reached)
         return _columns(taken, self._settings)
+
+    def _take(self, end: int, most: int) -> list[Record]:
+        """Take from what is pending, which is in order, what may be delivered now."""
+        pending = self._pending
+        first = 0 if pending[0].offset >= self.position else bisect_left(pending, self.position, key=offset_of)
+        last = len(pending) if pending[-1].offset < end else bisect_left(pending, end, key=offset_of)
+        last = min(last, first + most)
+        taken, self._pending = pending[first:last], pending[last:]
+        if taken:
+            self.position = self._floor = taken[-1].offset + 1
+        if self._pending:
+            self.position = self._pending[0].offset
+        return taken
 
     def _stop(self) -> None:
         self._running = False
