@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -68,8 +69,8 @@ def main() -> None:
         records = Records(np.arange(len(given)), nothing, Bytes.of([None] * len(given)), Bytes.of(list(given)))
         for label, names in {"3 columns": NEEDED, "7 columns": FIELDS}.items():
             ways[f"ours, {label}, {kind}"] = by_kernel(records, names)
-            ways[f"pyarrow.json, {label}, {kind}"] = lambda given=given, names=names: by_pyarrow(given, names)
-            ways[f"json, {label}, {kind}"] = lambda given=given, names=names: by_python(given, names)
+            ways[f"pyarrow.json, {label}, {kind}"] = partial(by_pyarrow, given, names)
+            ways[f"json, {label}, {kind}"] = partial(by_python, given, names)
     times: dict[str, list[float]] = {label: [] for label in ways}
     for number in range(ROUNDS):
         for label, way in ways.items():

@@ -14,7 +14,7 @@ from pyspark.sql.types import DataType, DecimalType, IntegralType, LongType, Str
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.ingest.schema import FLOATS, NESTED, column
-from spark_ext.ingest.tags import DEAD, RANGE, SOURCE, accepted
+from spark_ext.ingest.tags import DEAD, TAGS, accepted
 
 __all__ = ["PANE_START", "PartialAggregate"]
 
@@ -62,8 +62,8 @@ class PartialAggregate:
         if not known or not self.aggregates or not (self.keys or self.pane):
             expected = f"keys or a pane, and one aggregate or more of {', '.join(FUNCTIONS)} with its field"
             raise _refused("aggregates", expected, f"keys={list(self.keys)!r}, aggregates={dict(self.aggregates)!r}")
-        if len(set(names)) != len(names) or {SOURCE, DEAD, RANGE} & set(names):
-            expected = f"names that differ in more than case, other than {PANE_START!r}, {SOURCE!r}, {DEAD!r}, {RANGE!r}"
+        if len(set(names)) != len(names) or set(TAGS) & set(names):
+            expected = f"names that differ in more than case, other than {', '.join([PANE_START, *TAGS])}"
             raise _refused("names", expected, repr([*self.keys, *self.aggregates]))
         if self.pane is not None and not timedelta(0) < self.pane <= LONGEST_PANE:
             raise _refused("pane", f"a length above zero and up to {LONGEST_PANE}", repr(self.pane))

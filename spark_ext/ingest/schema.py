@@ -28,7 +28,7 @@ from pyspark.sql.types import (
 )
 
 from spark_ext.errors import SchemaError
-from spark_ext.ingest.tags import DEAD, RANGE, SOURCE
+from spark_ext.ingest.tags import TAGS
 
 __all__ = ["EPOCH", "EPOCH_UNITS", "FLOATS", "TIMES", "check_flat", "check_for_spark", "check_schema", "column"]
 
@@ -57,15 +57,13 @@ def check_schema(schema: StructType, event_time: str | None, earliest: datetime 
         With the field and what to do.
     """
     names = Counter(name.lower() for name in schema.fieldNames())
-    taken = sorted(
-        name for name in schema.fieldNames() if name.lower() in {SOURCE, DEAD, RANGE} or name.startswith("__") or names[name.lower()] > 1
-    )
+    taken = sorted(name for name in schema.fieldNames() if name.lower() in TAGS or name.startswith("__") or names[name.lower()] > 1)
     if taken or not names:
         raise SchemaError(
             "parse",
             "schema",
             ",".join(schema.fieldNames()),
-            expected=f"names that differ in more than case, other than {SOURCE!r}, {DEAD!r}, {RANGE!r} and those with '__'",
+            expected=f"names that differ in more than case, other than {', '.join(TAGS)} and those with '__'",
             got=repr(taken),
             todo="rename them",
         )

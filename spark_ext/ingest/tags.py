@@ -15,11 +15,13 @@ __all__ = [
     "DEAD",
     "DEAD_LETTER_SCHEMA",
     "DEAD_TYPE",
+    "EVENT_CLOCK",
     "RANGE",
     "RANGE_COUNTS",
     "RANGE_TYPE",
     "SOURCE",
     "SOURCE_TYPE",
+    "TAGS",
     "accepted",
     "accounts",
     "is_accepted",
@@ -29,6 +31,8 @@ __all__ = [
 SOURCE: Final = "source"
 DEAD: Final = "dead"
 RANGE: Final = "range"
+EVENT_CLOCK: Final = "event_clock"  # of a source with a clock
+TAGS: Final = (SOURCE, DEAD, RANGE, EVENT_CLOCK)
 RANGE_COUNTS: Final = ("start", "end", "read", "decoded", "filtered", "dead", "lost", "absent", "drift", "bytes")
 SOURCE_TYPE: Final = "struct<topic: string, partition: int, offset: bigint, timestamp: timestamp>"
 DEAD_TYPE: Final = "struct<key: binary, value: binary, reason: string, detail: string>"
