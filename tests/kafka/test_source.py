@@ -195,24 +195,24 @@ def test_a_batch_covers_what_was_there_at_the_call(spark: SparkSession, broker: 
 
 
 def test_aborted_and_open_transactions_are_not_seen(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
-    broker.create_topic("transactions")
-    produce(broker, "transactions", [b"a"] * 5)
-    in_transaction(broker, "transactions", [b"aborted"] * 7, commit=False)
-    in_transaction(broker, "transactions", [b"b"] * 3, commit=True)
+    broker.create_topic("source-transactions")
+    produce(broker, "source-transactions", [b"a"] * 5)
+    in_transaction(broker, "source-transactions", [b"aborted"] * 7, commit=False)
+    in_transaction(broker, "source-transactions", [b"b"] * 3, commit=True)
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "transactional.id": "open"})
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce("transactions", b"open")
+    producer.produce("source-transactions", b"open")
     assert producer.flush(30) == 0
-    batches = run_to_end(read(spark, broker, "transactions", max_offsets_per_trigger=4), tmp_path / "c")
+    batches = run_to_end(read(spark, broker, "source-transactions", max_offsets_per_trigger=4), tmp_path / "c")
     assert [row.value for row in batches.rows[0]] == [b"a"] * 4
-    assert batches.messages == consume(broker, "transactions", 1)
+    assert batches.messages == consume(broker, "source-transactions", 1)
     assert sum(batches.sizes) == 8
-    assert document(tmp_path / "c", 4)["topics"]["transactions"]["offsets"] == {"0": 17}, "the last stable offset"
+    assert document(tmp_path / "c", 4)["topics"]["source-transactions"]["offsets"] == {"0": 17}, "the last stable offset"
     producer.commit_transaction(30)
-    assert run_to_end(read(spark, broker, "transactions"), tmp_path / "c").sizes == [1]
-    dirty = read(spark, broker, "transactions", streaming=False, isolation="read_uncommitted")
-    assert plain(dirty.collect()) == consume(broker, "transactions", 1, isolation="read_uncommitted")
+    assert run_to_end(read(spark, broker, "source-transactions"), tmp_path / "c").sizes == [1]
+    dirty = read(spark, broker, "source-transactions", streaming=False, isolation="read_uncommitted")
+    assert plain(dirty.collect()) == consume(broker, "source-transactions", 1, isolation="read_uncommitted")
 
 
 def test_a_group_shows_how_far_the_query_is(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
