@@ -30,7 +30,7 @@ from spark_ext.kafka.fetch import Fetcher, FetchSettings, open_fetcher
 __all__ = ["NEEDED", "declared", "read", "topic_fetchers"]
 
 NEEDED: Final = ("ad_id", "event_type", "event_time")
-BLOCK_ROWS: Final = 50_000
+BLOCK_ROWS: Final = 20_000  # as the source
 VIEWS: Final = [("event_type", "=", "view")]
 
 

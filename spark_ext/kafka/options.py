@@ -223,7 +223,7 @@ class SourceOptions:
     limits: str | None = field(default=None, metadata=_text_form(str, "the path of a ReadLimits file"))
     tasks: int = field(default=1, metadata=_text_form(_whole, WHOLE))
     min_offsets_per_task: int = field(default=50_000, metadata=_text_form(_whole, WHOLE))
-    max_rows_per_block: int = field(default=65_536, metadata=_text_form(_whole, WHOLE))
+    max_rows_per_block: int = field(default=20_000, metadata=_text_form(_whole, WHOLE))
     patience_s: int = field(default=60, metadata=_text_form(_whole, WHOLE))
     client: Mapping[str, str] = field(default_factory=dict, repr=False)
 

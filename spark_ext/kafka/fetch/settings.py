@@ -69,7 +69,7 @@ class FetchSettings:
     isolation: Isolation = "read_committed"
     want_keys: bool = False
     want_headers: bool = False
-    prefetch_bytes: int = 16 * 1024 * 1024
+    prefetch_bytes: int = 4 * 1024 * 1024
     timeout_s: float = 30.0
     check_crcs: bool = True
 
