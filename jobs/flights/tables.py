@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from jobs.flights import pipeline
 from jobs.flights.events import dimensions
 from jobs.flights.settings import Settings
-from spark_ext.delta import append, create_table, upsert
+from spark_ext.delta import append, append_small, create_table, upsert
 from spark_ext.ingest import accepted, accounts
-from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA, RANGE, is_accepted
+from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA, is_accepted
 from spark_ext.queries import Batch
 
 __all__ = ["create_tables", "follow_facts", "write_events", "write_hours", "write_routes"]
@@ -56,17 +56,17 @@ def write_events(settings: Settings) -> Callable[[Batch], None]:
                 "flight_events": good.where("NOT late").drop("late"),
                 "late_events": late,
                 "dead_letters": pipeline.EVENT_FORMAT.dead_letters(tagged),
-                "source_ranges": accounts(tagged).withColumn("batch_id", batch_id),
             }
             # One pass over the cached batch is cheaper than a commit without rows.
             counts = tagged.agg(
                 F.count_if(is_accepted() & ~F.col("late")).alias("flight_events"),
                 F.count_if("late").alias("late_events"),
                 F.count_if(F.col(DEAD).isNotNull()).alias("dead_letters"),
-                F.count_if(F.col(RANGE).isNotNull()).alias("source_ranges"),
             ).first()
             frames = {settings.table(name): part for name, part in parts.items() if counts and counts[name]}
             append(frames, app_id=batch.app_id, batch_id=batch.batch_id)
+            read = accounts(tagged).withColumn("batch_id", batch_id)
+            append_small(read, settings.table("source_ranges"), app_id=batch.app_id, batch_id=batch.batch_id)
         finally:
             tagged.unpersist()
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from spark_ext.errors import SettingsError
-from spark_ext.ingest.csv_kernel import scan
 from spark_ext.ingest.fields import Fields
 from spark_ext.ingest.format import Format
 from spark_ext.ingest.records import Records
@@ -97,6 +96,8 @@ class CsvFormat(Format):
 
         def judge(fields: Fields, records: Records, max_value_bytes: int, found: Found) -> None:
             values = records.values
+            from spark_ext.ingest.csv_kernel import scan  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
+
             scan(
                 values.data, values.offsets, values.valid, fields.kinds, fields.lows, fields.highs, fields.required, delimiter, quote, null,
                 max_value_bytes, *found,

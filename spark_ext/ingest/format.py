@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from spark_ext.errors import SchemaError
-from spark_ext.ingest.decode import Decoder
 from spark_ext.ingest.filters import Conditions, check_conditions, conditions_from_json, conditions_to_json
 from spark_ext.ingest.scanner import Scanner
 from spark_ext.ingest.schema import check_schema
 from spark_ext.ingest.tags import DEAD, SOURCE
+
+if TYPE_CHECKING:
+    from spark_ext.ingest.decode import Decoder
 
 __all__ = ["Format", "format_from_json"]
 
@@ -81,6 +83,8 @@ class Format:
                 "select", "columns", ",".join(missing), expected=f"some of {declared}", got=repr(missing), todo="declare them in the schema"
             )
         rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
+        from spark_ext.ingest.decode import Decoder  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
+
         return Decoder(self.schema, self._scanner(), columns=columns, where=check_conditions(where, declared), **rules)
 
     def to_json(self) -> str:

@@ -24,7 +24,6 @@ from spark_ext.ingest import verdict
 from spark_ext.ingest.fields import Fields
 from spark_ext.ingest.filters import to_column
 from spark_ext.ingest.format import Format
-from spark_ext.ingest.json_kernel import scan
 from spark_ext.ingest.records import Records
 from spark_ext.ingest.scanner import Found, Scanner
 from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark, column
@@ -210,6 +209,8 @@ class JsonFormat(Format):
 
 def _judge(fields: Fields, records: Records, max_value_bytes: int, found: Found) -> None:
     values = records.values
+    from spark_ext.ingest.json_kernel import scan  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
+
     scan(
         values.data, values.offsets, values.valid, fields.name_bytes, fields.name_offsets, fields.kinds, fields.lows, fields.highs,
         fields.required, max_value_bytes, *found,

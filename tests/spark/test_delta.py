@@ -10,7 +10,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_ext.delta import append, create_table, upsert
+from spark_ext.delta import append, append_small, create_table, upsert
 from spark_ext.errors import SettingsError
 
 pytestmark = pytest.mark.spark
@@ -45,6 +45,17 @@ def test_the_next_batch_and_another_writer_are_new(tmp_path: Path, two: tuple[Da
     append({path: two[1]}, app_id="p:1", batch_id=1)
     append({path: two[1]}, app_id="p:2", batch_id=0)
     assert rows(tmp_path / "two") == [(9,), (9,), (9,)]
+
+
+def test_a_small_append_and_one_by_spark_know_each_others_batches(tmp_path: Path, two: tuple[DataFrame, DataFrame]) -> None:
+    path = str(tmp_path / "two")
+    append({path: two[1]}, app_id="p:1", batch_id=0)
+    for batch_id in (0, 1, 1, 0):
+        append_small(two[1], path, app_id="p:1", batch_id=batch_id)
+    append({path: two[1]}, app_id="p:1", batch_id=1)
+    append_small(two[1], f"file://{path}", app_id="p:1", batch_id=2)
+    assert rows(tmp_path / "two") == [(9,), (9,), (9,)]
+    assert two[1].sparkSession.read.format("delta").load(path).count() == 3
 
 
 def test_upsert_replaces_adds_and_keeps(spark: SparkSession, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
     met = result.source
     screen.print(
         f"source: {met['offsets']:,} offsets = {met['read']:,} read + {met['lost']:,} lost + {met['absent']:,} absent; "
-        f"{met['read']:,} read = {met['decoded']:,} decoded + {met['dead']:,} dead"
+        f"{met['read']:,} read = {met['decoded']:,} decoded + {met['dead']:,} dead",
+        soft_wrap=True,
     )
     if result.ok:
         screen.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
