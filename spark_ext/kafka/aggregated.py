@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_ext.ingest.records import Records
 from spark_ext.kafka.offsets import Range
 from spark_ext.kafka.ranges import Account, Decoded, DecodedRows, Decoder
-
-if TYPE_CHECKING:  # the package loads numba, which planners do not need
-    from spark_ext.ingest.records import Records
 
 __all__ = ["AggregatedRows", "Aggregator"]
 

@@ -7,25 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_ext.ingest.records import Records
+from spark_ext.ingest.tags import DEAD, RANGE, SOURCE, TAGS
 from spark_ext.kafka.fetch.protocol import Fetcher, OffsetOutOfRangeError
 from spark_ext.kafka.offsets import Range, lost_error
 
-if TYPE_CHECKING:  # the package loads numba, which planners do not need
-    from spark_ext.ingest.records import Bytes, Records
-
 __all__ = ["Account", "DecodedRows", "Decoder", "RawRows", "Rows", "read_range"]
-
-SOURCE: Final = "source"
-DEAD: Final = "dead"
-RANGE: Final = "range"
-EVENT_CLOCK: Final = "event_clock"
-NOBODY: Final = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -149,7 +142,7 @@ class RawRows:
         """Yield one row per record."""
         account.decoded += len(records)
         place = _place(records, at, None)
-        columns = [_binary(records.keys), _binary(records.values), *place]
+        columns = [records.keys.to_arrow(), records.values.to_arrow(), *place]
         if "headers" in self._schema.names:
             columns.append(_headers(records, self._schema.field("headers").type))
         yield pa.RecordBatch.from_arrays(columns, schema=self._schema)
@@ -188,7 +181,7 @@ class DecodedRows:
             yield from self._of_good(decoded, records, at)
         if bad:
             index = pa.array(decoded.bad)
-            parts = [records.keys.to_arrow().take(index).cast(pa.binary()), records.values.to_arrow().take(index).cast(pa.binary())]
+            parts = [records.keys.to_arrow().take(index), records.values.to_arrow().take(index)]
             parts += [pa.array(decoded.reasons, pa.string()), pa.array(decoded.details, pa.string())]
             dead = pa.StructArray.from_arrays(parts, fields=list(self._schema.field(DEAD).type))
             yield self._batch(bad, {SOURCE: self._source(records, at, decoded.bad), DEAD: dead})
@@ -205,7 +198,7 @@ class DecodedRows:
         yield self._batch(1, {name: pa.array(values, self._schema.field(name).type) for name, values in rows.items()})
 
     def _declared(self) -> list[pa.Field]:
-        return [field for field in self._schema if field.name not in (SOURCE, DEAD, RANGE, EVENT_CLOCK)]
+        return [field for field in self._schema if field.name not in TAGS]
 
     def _source(self, records: Records, at: Range, index: NDArray[np.int64]) -> pa.StructArray:
         return pa.StructArray.from_arrays(_place(records, at, index), fields=list(self._schema.field(SOURCE).type))
@@ -228,19 +221,12 @@ def _place(records: Records, at: Range, index: NDArray[np.int64] | None) -> list
     ]
 
 
-def _binary(strings: Bytes) -> pa.Array:
-    """Return the strings as ``binary``, which is what Spark takes; only their ends are copied, 4 bytes each."""
-    validity = None if strings.valid.all() else pa.py_buffer(np.packbits(strings.valid, bitorder="little"))
-    offsets = np.ascontiguousarray(strings.offsets, np.int32)  # a block is far below 2 GiB
-    return pa.Array.from_buffers(pa.binary(), len(strings), [validity, pa.py_buffer(offsets), pa.py_buffer(strings.data)])
-
-
 def _headers(records: Records, kind: pa.DataType) -> pa.Array:
     headers = records.headers
     if headers is None:
         return pa.nulls(len(records), kind)
-    names = _binary(headers.names).cast(pa.string())
-    pairs = pa.StructArray.from_arrays([names, _binary(headers.values)], fields=list(kind.value_type))
+    names = headers.names.to_arrow().cast(pa.string())
+    pairs = pa.StructArray.from_arrays([names, headers.values.to_arrow()], fields=list(kind.value_type))
     counts = np.diff(headers.offsets)
     absent = np.packbits(counts > 0, bitorder="little")  # as Spark's own connector: none is null
     buffers = [pa.py_buffer(absent), pa.py_buffer(np.ascontiguousarray(headers.offsets, np.int32))]

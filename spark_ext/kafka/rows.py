@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import pyarrow as pa
 from pyspark.sql.types import (
@@ -20,13 +20,14 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from spark_ext.ingest import PartialAggregate, format_from_json
+from spark_ext.ingest.aggregator import Aggregator
+from spark_ext.ingest.filters import conditions_from_json
+from spark_ext.ingest.tags import DEAD, EVENT_CLOCK, RANGE, SOURCE
 from spark_ext.kafka.aggregated import AggregatedRows
 from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation
 from spark_ext.kafka.options import SourceOptions, resolve
-from spark_ext.kafka.ranges import DEAD, EVENT_CLOCK, RANGE, SOURCE, Account, DecodedRows, Decoder, RawRows, Rows
-
-if TYPE_CHECKING:
-    from spark_ext.ingest.partial import PartialAggregate
+from spark_ext.kafka.ranges import Account, DecodedRows, Decoder, RawRows, Rows
 
 __all__ = ["clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
 
@@ -46,9 +47,9 @@ def schema_of(options: SourceOptions) -> StructType:
     """Return the columns that the options ask for; all are nullable, as a dead row has none of the declared ones."""
     if options.format is None:
         return StructType([*RECORD, StructField("headers", HEADERS)]) if options.headers else RECORD
-    declared = StructType.fromJson(json.loads(options.format)["schema"])  # the format itself would load its kernels here
+    declared = StructType.fromJson(json.loads(options.format)["schema"])
     if options.partial is not None:
-        columns = _partial(options.partial).columns(declared, json.loads(options.format)["event_time"]).fields
+        columns = PartialAggregate.from_json(options.partial).columns(declared, json.loads(options.format)["event_time"]).fields
     else:
         names = declared.fieldNames() if options.columns is None else options.columns
         columns = [StructField(name, declared[name].dataType) for name in names]
@@ -61,9 +62,7 @@ def rows_for(options: SourceOptions, schema: pa.Schema) -> Rows:
     if options.format is None:
         return RawRows(schema)
     if options.partial is not None:
-        from spark_ext.ingest.aggregator import Aggregator  # noqa: PLC0415 (as below)
-
-        partial, found = _partial(options.partial), json.loads(options.format)
+        partial, found = PartialAggregate.from_json(options.partial), json.loads(options.format)
         event_time = found["event_time"]
         decoder = decoder_of(options.format, tuple(partial.needed(event_time)), options.where)
         return AggregatedRows(schema, decoder, Aggregator(partial, StructType.fromJson(found["schema"]), event_time))
@@ -91,16 +90,7 @@ def fetch_settings(options: SourceOptions) -> FetchSettings:
     )
 
 
-def _partial(text: str) -> PartialAggregate:
-    from spark_ext.ingest.partial import PartialAggregate  # noqa: PLC0415 (its package loads numba, so only where it is used)
-
-    return PartialAggregate.from_json(text)
-
-
 @lru_cache(maxsize=8)
 def decoder_of(text: str, columns: tuple[str, ...] | None, where: str) -> Decoder:
     """Return the decoder of a format, the same one for all tasks of a worker."""
-    from spark_ext.ingest import format_from_json  # noqa: PLC0415 (only workers that decode load numba)
-    from spark_ext.ingest.filters import conditions_from_json  # noqa: PLC0415
-
     return cast(Decoder, format_from_json(text).decoder(columns, conditions_from_json(json.loads(where))))
