@@ -16,10 +16,10 @@ FILE: Final = "file://"
 
 
 def append_small(frame: DataFrame, path: str, *, app_id: str, batch_id: int) -> None:
-    """Append rows that fit into the driver to the Delta table at `path`, which exists.
+    """Append rows that fit into the driver to the Delta table at `path`.
 
     Guarantee: that of `append`, with which it may be mixed: the same entry in the table's log tells a replay. A table that
-    is not on a local file system is written by Spark.
+    is not there yet, or not on a local file system, is written by Spark.
 
     Parameters
     ----------
@@ -33,10 +33,11 @@ def append_small(frame: DataFrame, path: str, *, app_id: str, batch_id: int) -> 
     State: one (`app_id`, `batch_id`) entry, in the table's log.
     """
     path = absolute(path)
-    if "://" in path.removeprefix(FILE):
+    local = path.removeprefix(FILE)
+    if "://" in local or not DeltaTable.is_deltatable(local):
         append({path: frame}, app_id=app_id, batch_id=batch_id)
         return
-    table = DeltaTable(path.removeprefix(FILE))
+    table = DeltaTable(local)
     done = table.transaction_version(app_id)
     if done is not None and done >= batch_id:
         return  # asked first: delta-rs takes an older version without a word

@@ -58,6 +58,13 @@ def test_a_small_append_and_one_by_spark_know_each_others_batches(tmp_path: Path
     assert two[1].sparkSession.read.format("delta").load(path).count() == 3
 
 
+def test_a_small_append_makes_the_table_that_is_not_there(tmp_path: Path, two: tuple[DataFrame, DataFrame]) -> None:
+    path = str(tmp_path / "two")
+    for batch_id in (0, 0, 1):
+        append_small(two[1], path, app_id="p:1", batch_id=batch_id)
+    assert rows(tmp_path / "two") == [(9,), (9,)]
+
+
 def test_upsert_replaces_adds_and_keeps(spark: SparkSession, tmp_path: Path) -> None:
     path = tmp_path / "t"
     create_table(spark, str(path), "k string, n long")
