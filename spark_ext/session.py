@@ -29,7 +29,10 @@ from spark_ext.versions import check_versions, conf_file
 __all__ = ["defaults", "is_local", "spark_session"]
 
 REDACTION: Final = r"(?i)secret|passw|token|credential|access[.]?key|api[-_.]?key|sasl[.]jaas|private|keystore|truststore"
-PROBE_CLASSES: Final = ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "io.delta.sql.DeltaSparkSessionExtension")
+LOCAL_FILES: Final = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
+FILE_MANAGER: Final = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+LOCAL_FILES_JAR: Final = "hadoop-bare-naked-local-fs"
+PROBE_CLASSES: Final = ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "io.delta.sql.DeltaSparkSessionExtension", LOCAL_FILES)
 
 
 def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str, str] | None = None) -> SparkSession:
@@ -75,8 +78,9 @@ def defaults(*, local: bool) -> dict[str, str]:
     local : bool
         Whether driver and executors are one process on this machine.
     """
+    ours = jars("spark")
     settings = {
-        "spark.jars": ",".join(str(file) for file in jars("spark")),
+        "spark.jars": ",".join(map(str, ours)),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -95,7 +99,13 @@ def defaults(*, local: bool) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",  # it tears other output apart
     }
     if local:
+        early = os.pathsep.join(str(file) for file in ours if file.name.startswith(LOCAL_FILES_JAR))  # before `spark.jars` is read
         settings |= {
+            # Hadoop starts a process to set the permissions of a local file and four to rename it; these two do it in Java.
+            "spark.hadoop.fs.file.impl": LOCAL_FILES,
+            "spark.sql.streaming.checkpointFileManagerClass": FILE_MANAGER,
+            "spark.driver.extraClassPath": early,
+            "spark.executor.extraClassPath": early,
             "spark.master": "local[*]",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",

@@ -16,9 +16,20 @@ from spark_ext.errors import SettingsError
 
 __all__ = ["holds", "merge", "read_properties", "split_settings", "user_defaults", "write_properties"]
 
-JOINED: Final = {"spark.jars": ",", "spark.sql.extensions": ",", "spark.driver.extraJavaOptions": " "}
+JOINED: Final = {
+    "spark.jars": ",",
+    "spark.sql.extensions": ",",
+    "spark.driver.extraJavaOptions": " ",
+    "spark.driver.extraClassPath": os.pathsep,
+    "spark.executor.extraClassPath": os.pathsep,
+}
 # An option of spark-submit whose value would hide a setting of ours, and the setting that it is.
-OPTIONS: Final = {"--master": "spark.master", "--jars": "spark.jars", "--driver-java-options": "spark.driver.extraJavaOptions"}
+OPTIONS: Final = {
+    "--master": "spark.master",
+    "--jars": "spark.jars",
+    "--driver-java-options": "spark.driver.extraJavaOptions",
+    "--driver-class-path": "spark.driver.extraClassPath",
+}
 TAKEN: Final = {"--conf", "-c", "--properties-file", *OPTIONS}
 
 PAIR: Final = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*(?:[=:][ \t\f]*)?(.*)", re.DOTALL)
@@ -103,7 +114,8 @@ def read_properties(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8", errors="replace")  # Spark reads UTF-8; \r\n and \r become \n
         pairs = [found.groups() for line in _logical_lines(text.split("\n")) if (found := PAIR.fullmatch(line))]
-        return {_unescaped(key): _unescaped(value) for key, value in pairs if key}
+        plain = [(_unescaped(key), _unescaped(value)) for key, value in pairs]
+        return {key: value for key, value in plain if key}
     except (OSError, ValueError) as error:
         raise SettingsError(
             "read", "file", str(file), expected="a Java properties file", got=str(error), todo="correct the file, or name another"
@@ -116,7 +128,8 @@ def _logical_lines(lines: Iterable[str]) -> list[str]:
     open_line: str | None = None
     for line in lines:
         stripped = line.lstrip(" \t\f")
-        if open_line is None and stripped[:1] in {"#", "!"}:
+        if not open_line and stripped[:1] in {"#", "!"}:
+            open_line = None  # to Java a continued line that is still empty is a new one
             continue
         backslashes = len(stripped) - len(stripped.rstrip("\\"))
         whole = (open_line or "") + (stripped[:-1] if backslashes % 2 else stripped)

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 import psutil
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyspark.errors import IllegalArgumentException
 from pyspark.find_spark_home import _find_spark_home
@@ -102,6 +102,20 @@ def test_nothing_listens_beyond_loopback_and_no_setting_is_on_the_command_line()
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
     assert lines
     assert not any("canary-7731" in line or "spark.redaction" in line for line in lines)
+
+
+def test_a_batch_starts_no_process_to_write_local_files(spark: SparkSession, tmp_path: Path) -> None:
+    jvm = psutil.Process(spark._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # no public way
+    before = jvm.cpu_times()
+    spark.range(0, 5, 1, 5).write.parquet(str(tmp_path / "rows"))
+    rows = spark.readStream.schema("id long").option("maxFilesPerTrigger", 1).parquet(str(tmp_path / "rows"))
+    writer = rows.writeStream.format("noop").option("checkpointLocation", str(tmp_path / "checkpoint"))
+    writer.trigger(availableNow=True).start().awaitTermination()
+    after = jvm.cpu_times()
+    assert (after.children_user, after.children_system) == (before.children_user, before.children_system), "Hadoop alone starts 100"
+    commits = [tmp_path / "checkpoint" / "commits" / str(number) for number in range(5)]
+    assert {file.stat().st_mode & 0o777 for file in commits} == {0o644}
+    assert all(file.with_name(f".{file.name}.crc").exists() for file in tmp_path.glob("rows/*.parquet")), "read back with a checksum"
 
 
 def test_a_second_call_returns_the_same_session(spark: SparkSession) -> None:
@@ -208,6 +222,8 @@ def test_the_session_ends_with_python() -> None:
 
 
 @settings(deadline=None)
+@example(text="\\\r#")  # a comment behind a continued empty line
+@example(text=":\\u")  # malformed where no name stands
 @given(text=st.text(st.sampled_from("\\\\\\\r\n\t\f =:#!u0041abé\u2028\x85"), max_size=30))
 def test_properties_are_read_as_java_reads_them(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.getbasetemp() / "read.properties"
