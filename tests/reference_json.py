@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
@@ -21,6 +21,7 @@ __all__ = ["Bad", "Good", "Reference"]
 MAX_DEPTH: Final = 64
 MAX_FIELDS: Final = 1000
 MAX_DIGITS: Final = 1000
+YEAR_9999_MS: Final = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC).timestamp() * 1000
 BLANK: Final = b" \t\n\r"
 PLAIN: Final = re.compile(rb"[\x20\x21\x23-\x5b\x5d-\x7f]+")
 NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -249,7 +250,7 @@ class Reference:
         for field in self.schema.fields:
             if not field.nullable and values[field.name] is None:
                 return Bad("required_field", field.name)
-        latest_us = math.inf if timestamp_ms == -1 else timestamp_ms * 1000 + self.ahead_us
+        latest_us = timestamp_ms * 1000 + self.ahead_us if 0 <= timestamp_ms <= YEAR_9999_MS else math.inf
         if not self.earliest_us <= values[self.event_time] <= latest_us:
             return Bad("event_time_range", self.event_time)
-        return Good(values, drift=any(name not in values for name, _ in pairs))
+        return Good(values, drift={name for name, _ in pairs} != set(values))

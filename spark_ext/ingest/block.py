@@ -35,7 +35,7 @@ class Block:
     reasons, details : ndarray (n,) int8, int16
         Of each record: place in `codes.REASONS`, and the field that it is about or -1.
     strange : ndarray (n,) bool
-        Records with names that are not declared.
+        Records whose names are not the declared ones.
     """
 
     def __init__(self, scan: Scanner, fields: Fields, records: Records, max_value_bytes: int) -> None:

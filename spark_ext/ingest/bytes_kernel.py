@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from spark_ext.ingest.jit import njit
 
 __all__ = [
     "BAD_ESCAPE",
@@ -81,7 +83,7 @@ def trailing_zeros(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), build
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _marks(word: np.uint64) -> np.uint64:
     """Return a word whose lowest set bit is in the first byte that is a quote, a backslash, a control character or not ASCII."""
     quotes = word ^ QUOTES
@@ -90,7 +92,7 @@ def _marks(word: np.uint64) -> np.uint64:
     return found & HIGH
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def utf8_end(data: Any, at: int, end: int) -> int:
     """Return the place behind the character that begins at `at`, or BAD_UTF8."""
     first = data[at]
@@ -117,7 +119,7 @@ def utf8_end(data: Any, at: int, end: int) -> int:
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _hex4(data: Any, at: int, end: int) -> int:
     """Return the number that four hexadecimal digits spell, or -1."""
     if at + 4 > end:
@@ -131,7 +133,7 @@ def _hex4(data: Any, at: int, end: int) -> int:
     return number
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _escape_end(data: Any, at: int, end: int) -> int:
     """Return the place behind the escape whose backslash is at `at`; both halves of a surrogate pair count as one."""
     if at + 1 >= end:
@@ -154,7 +156,7 @@ def _escape_end(data: Any, at: int, end: int) -> int:
     return at + 12 if 0xDC00 <= low <= 0xDFFF else BAD_UTF8
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def string_end(data: Any, at: int, end: int) -> tuple[int, bool]:
     """Find the closing quote of a JSON string.
 
@@ -202,7 +204,7 @@ def string_end(data: Any, at: int, end: int) -> tuple[int, bool]:
             at += 1  # the last bytes of the buffer
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def unescape(data: Any, at: int, length: int, out: Any, place: int) -> int:
     """Write a checked JSON string without its escapes to ``out[place:]``, which has room for `length` bytes; return its length."""
     end = at + length
@@ -246,7 +248,7 @@ def unescape(data: Any, at: int, length: int, out: Any, place: int) -> int:
     return place - start
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def copy_bytes(data: Any, at: int, length: int, out: Any, place: int) -> None:
     """Copy bytes by words; both buffers need eight bytes to spare behind, else the rest is copied one by one."""
     done = 0
@@ -259,7 +261,7 @@ def copy_bytes(data: Any, at: int, length: int, out: Any, place: int) -> None:
             out[place + i] = data[at + i]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def same_bytes(data: Any, at: int, other: Any, place: int, length: int) -> bool:
     """Tell whether two stretches of bytes are equal."""
     done = 0
@@ -278,7 +280,7 @@ def same_bytes(data: Any, at: int, other: Any, place: int, length: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def hash_name(data: Any, at: int, length: int) -> np.uint64:
     """Return FNV-1a over bytes; equal names have equal hashes, so unequal hashes spare a comparison."""
     result = np.uint64(0xCBF29CE484222325)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from spark_ext.ingest.bytes_kernel import load_word, same_bytes, trailing_zeros, utf8_end
 from spark_ext.ingest.codes import (
@@ -28,6 +27,7 @@ from spark_ext.ingest.codes import (
     TYPE,
     UTF8,
 )  # fmt: skip
+from spark_ext.ingest.jit import njit
 from spark_ext.ingest.values_kernel import number_value, time_value
 
 __all__ = ["scan"]
@@ -40,21 +40,21 @@ CR: Final = 0x0D
 CONTROLS: Final = np.uint64(0x1010101010101010)  # below: CR, LF and others that are rare
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _plain_marks(word: np.uint64, delimiters: np.uint64, quotes: np.uint64) -> np.uint64:
     """Return a word whose lowest set bit is in the first byte that may end a plain field, or is not ASCII."""
     one, two = word ^ delimiters, word ^ quotes
     return (((one - ONES) & ~one) | ((two - ONES) & ~two) | ((word - CONTROLS) & ~word) | word) & HIGH
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _quote_marks(word: np.uint64, quotes: np.uint64) -> np.uint64:
     """Return a word whose lowest set bit is in the first byte that is a quote, or not ASCII."""
     one = word ^ quotes
     return (((one - ONES) & ~one) | word) & HIGH
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _plain_end(data: Any, at: int, end: int, delimiter: int, quote: int) -> int:
     """Return the place of the first byte that ends a field without quotes or may not be in it, or `end`; -1 if that is no UTF-8."""
     delimiters, quotes = ONES * np.uint64(delimiter), ONES * np.uint64(quote)
@@ -76,7 +76,7 @@ def _plain_end(data: Any, at: int, end: int, delimiter: int, quote: int) -> int:
             return -1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _quote_at(data: Any, at: int, end: int, quote: int) -> int:
     """Return the place of the next quote, or `end`; -1 if there is no UTF-8 before it."""
     quotes = ONES * np.uint64(quote)
@@ -98,7 +98,7 @@ def _quote_at(data: Any, at: int, end: int, quote: int) -> int:
             return -1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _value(data: Any, at: int, end: int, kind: int, low: int, high: int) -> tuple[int, np.int64, int]:
     """Read a text as a value that is no string: GOOD or the reason, the value (a double by its bits), HARD or 0."""
     if kind in (TIMESTAMP, DATE):
@@ -115,7 +115,7 @@ def _value(data: Any, at: int, end: int, kind: int, low: int, high: int) -> tupl
     return reason, value, hard
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def scan(
     data: Any,
     offsets: Any,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from spark_ext.ingest.records import Records
 from spark_ext.ingest.scanner import Scanner
 
 __all__ = ["Decoded", "Decoder"]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Decoded:
     filtered : int
         Good records that do not match the filter.
     drift : int
-        Good records with names that the schema does not declare.
+        Good records whose names are not the declared ones: one more, or one left out.
     """
 
     columns: pa.RecordBatch
@@ -89,8 +92,8 @@ class Decoder:
         types = dict(zip(self._fields.names, self._fields.types, strict=True))
         self._schema = pa.schema([(name, types[name]) for name in self._columns])  # all nullable: bad rows have none of them
         self._event_time = None if event_time is None else self._fields.names.index(event_time)
-        self._earliest_us = 0 if earliest is None else int(earliest.timestamp()) * 1_000_000 + earliest.microsecond
-        self._ahead_us = ahead // timedelta(microseconds=1)
+        self._earliest_us = 0 if earliest is None else (earliest - EPOCH) // timedelta(microseconds=1)
+        self._ahead_us = min(ahead // timedelta(microseconds=1), BEHIND_ALL // 2)
         self._max_value_bytes = max_value_bytes
         self._refuse = dict(refuse or {})
         self._where = tuple(where)
@@ -99,8 +102,8 @@ class Decoder:
         """Judge and decode a block; the result for each record does not depend on the others."""
         block = Block(self._scan, self._fields, records, self._max_value_bytes)
         if self._event_time is not None:
-            stamped = records.timestamps * 1000 + self._ahead_us
-            block.check_event_time(self._event_time, self._earliest_us, np.where(records.timestamps >= 0, stamped, BEHIND_ALL))
+            stamps, known = records.times_us()
+            block.check_event_time(self._event_time, self._earliest_us, np.where(known, stamps + self._ahead_us, BEHIND_ALL))
         good = np.flatnonzero(block.reasons == GOOD)
         refused: dict[int, str] = {}
         for reason, conditions in self._refuse.items():

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from spark_ext.errors import SchemaError
+from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.ingest.filters import Conditions, check_conditions, conditions_from_json, conditions_to_json
 from spark_ext.ingest.scanner import Scanner
 from spark_ext.ingest.schema import check_schema
@@ -54,8 +54,11 @@ class Format:
 
     def __post_init__(self) -> None:
         check_schema(self.schema, self.event_time, self.earliest)
-        for conditions in self.refuse.values():
-            check_conditions(conditions, self.schema.fieldNames())
+        if empty := [reason for reason, conditions in self.refuse.items() if not conditions]:
+            expected, todo = "at least one condition", "write one, or leave the reason out"
+            raise SettingsError("use", "refuse", ",".join(empty), expected=expected, got="none", todo=todo)
+        checked = {reason: check_conditions(conditions, self.schema) for reason, conditions in self.refuse.items()}
+        object.__setattr__(self, "refuse", checked)  # lists instead of sets, and values of the fields' types
 
     def _scanner(self) -> Scanner:
         """Return what judges blocks of this form."""
@@ -85,7 +88,7 @@ class Format:
         rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
         from spark_ext.ingest.decode import Decoder  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
 
-        return Decoder(self.schema, self._scanner(), columns=columns, where=check_conditions(where, declared), **rules)
+        return Decoder(self.schema, self._scanner(), columns=columns, where=check_conditions(where, self.schema), **rules)
 
     def to_json(self) -> str:
         """Return the format as text, for a worker in another process."""

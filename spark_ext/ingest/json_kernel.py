@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from spark_ext.ingest.bytes_kernel import BAD_UTF8, hash_name, same_bytes, string_end, unescape
 from spark_ext.ingest.codes import (
@@ -35,6 +34,7 @@ from spark_ext.ingest.codes import (
     TYPE,
     UTF8,
 )  # fmt: skip
+from spark_ext.ingest.jit import njit
 from spark_ext.ingest.number_kernel import number_at
 from spark_ext.ingest.values_kernel import number_value, time_value
 
@@ -44,14 +44,14 @@ MAX_DEPTH: Final = 64
 MAX_FIELDS: Final = 1000
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _skip_blanks(data: Any, at: int, end: int) -> int:
     while at < end and (data[at] == 0x20 or data[at] == 0x0A or data[at] == 0x0D or data[at] == 0x09):
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _word_end(data: Any, at: int, end: int) -> int:
     """Return the place behind true, false or null, or -1."""
     first = data[at]
@@ -64,7 +64,7 @@ def _word_end(data: Any, at: int, end: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _value_end(data: Any, at: int, end: int, depth: int) -> tuple[int, int]:
     """Check any JSON value and return the place behind it, or a reason; `depth` brackets are open around it."""
     objects = np.uint64(0)  # bit d: the bracket at depth d is that of an object
@@ -128,7 +128,7 @@ def _value_end(data: Any, at: int, end: int, depth: int) -> tuple[int, int]:
             at += 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _find_field(data: Any, at: int, length: int, names: Any, name_offsets: Any) -> int:
     """Return which declared field has this name, or -1."""
     for field in range(len(name_offsets) - 1):
@@ -138,7 +138,7 @@ def _find_field(data: Any, at: int, length: int, names: Any, name_offsets: Any) 
     return -1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _field(
     data: Any, at: int, end: int, row: int, field: int, kind: int, low: int, high: int, spans: Any, lengths: Any, values: Any, flags: Any
 ) -> tuple[int, int, int]:
@@ -196,7 +196,7 @@ def _field(
     return behind, GOOD, GOOD
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _seen_before(data: Any, starts: Any, sizes: Any, fields: Any, hashes: Any, count: int) -> bool:
     """Tell whether the unknown name number `count` was met before in its record; fills in hashes as needed."""
     for i in range(count + 1):
@@ -214,7 +214,7 @@ def _seen_before(data: Any, starts: Any, sizes: Any, fields: Any, hashes: Any, c
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def scan(
     data: Any,
     offsets: Any,
@@ -384,4 +384,4 @@ def scan(
                     details[row] = field
                     break
         reasons[row] = trouble
-        strange[row] = unknown
+        strange[row] = unknown or count != fields

@@ -191,9 +191,13 @@ def exact_decimal(text: str, precision: int, scale: int) -> Decimal:
     BadValueError
         It has more digits before or behind the point than precision and scale allow; nothing is rounded.
     """
-    sign, digits, exponent = Decimal(text).as_tuple()
-    written = str(int("".join(map(str, digits)))).lstrip("0")
-    if not isinstance(exponent, int) or exponent < -scale or (written and len(written) + exponent > precision - scale):
+    # Not by Decimal(text), whose exponent has a limit.
+    mantissa, _, power = text.lower().partition("e")
+    whole, _, fraction = mantissa.removeprefix("-").partition(".")
+    exponent = int(power or "0") - len(fraction)
+    written = (whole + fraction).lstrip("0")
+    if exponent < -scale or (written and len(written) + exponent > precision - scale):
         raise BadValueError("range")
     unscaled = written + "0" * (exponent + scale) if written else "0"
-    return Decimal((sign if written else 0, tuple(map(int, unscaled)), -scale))
+    negative = written != "" and text.startswith("-")
+    return Decimal((int(negative), tuple(map(int, unscaled)), -scale))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+
+from spark_ext.ingest.jit import njit
 
 __all__ = ["BAD_TIME", "EXACT_POWERS", "FAR_YEAR", "FIRST_DAY", "LAST_DAY", "MAX_DIGITS", "days_since_1970", "number_at", "time_at"]
 
@@ -20,7 +21,7 @@ FAR_YEAR: Final = np.int64(-(2**63) + 1)  # a time that is well formed but for a
 DAY_US: Final = 86_400_000_000
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def number_at(data: Any, at: int, end: int) -> tuple[int, bool, np.uint64, int, bool, bool]:
     """Read a JSON number.
 
@@ -97,7 +98,7 @@ def number_at(data: Any, at: int, end: int) -> tuple[int, bool, np.uint64, int, 
     return at, negative, mantissa, exponent, cut, integer
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def days_since_1970(year: int, month: int, day: int) -> int:
     """Return the day of a date in the Gregorian calendar, or -2**31 if there is no such date.
 
@@ -120,14 +121,14 @@ def days_since_1970(year: int, month: int, day: int) -> int:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def _two(data: Any, at: int) -> int:
     """Return the number of two digits, or a large negative one."""
     tens, ones = np.int64(data[at]) - 0x30, np.int64(data[at + 1]) - 0x30
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1000
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def time_at(data: Any, at: int, end: int, date_only: bool) -> int:
     """Read a time with date and zone as microseconds since 1970 UTC, or a date as days.
 
@@ -182,7 +183,7 @@ def time_at(data: Any, at: int, end: int, date_only: bool) -> int:
     return FAR_YEAR if time < FIRST_DAY * DAY_US or time >= (LAST_DAY + 1) * DAY_US else time
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _zone(data: Any, at: int, end: int) -> int:
     """Return the minutes by which a zone is ahead of UTC, or BAD_TIME."""
     left = end - at

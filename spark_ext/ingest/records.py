@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 __all__ = ["Bytes", "Headers", "Records"]
+
+LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999: producers may send any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Records:
     offsets : ndarray (n,) int64
         Where each record is in its partition.
     timestamps : ndarray (n,) int64
-        Milliseconds since 1970, -1 where the record has none.
+        Milliseconds since 1970, -1 where the record has none; a producer may send any number.
     keys, values : Bytes
         As they came.
     headers : Headers or None
@@ -90,3 +92,8 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def times_us(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the timestamps in microseconds since 1970, and which of them are times at all: from 1970 to 9999."""
+        known = (self.timestamps >= 0) & (self.timestamps <= LAST_MS)
+        return np.where(known, self.timestamps, 0) * 1000, known

@@ -22,7 +22,7 @@ class Found(NamedTuple):
     reasons, details, places : ndarray (n,) int8, int16, int64
         Place in `codes.REASONS`, field of a field reason (-1 if none) and where in the data it was met (-1 if nowhere).
     strange : ndarray (n,) bool
-        Whether the record has fields that are not declared.
+        Whether the record's names are not the declared ones: one more, or one left out.
     spans, lengths, values, flags : ndarray (n, f) int64, int32, int64, uint8
         Where the value is and its length, `codes.ABSENT` for missing and null; the value where it is a number or a time,
         doubles by their bits; flags of `codes`. Meaningless for records that are not good.

@@ -132,6 +132,12 @@ def _problems(kind: DataType, path: str) -> Iterator[tuple[str, str, str]]:
                 yield f"{path}.{field.name}" if path else field.name, f"metadata {EPOCH!r}: {unit!r}", todo
             if path and not field.nullable:
                 yield f"{path}.{field.name}", "a required field inside another", "make it nullable and check it behind the source"
+    if (isinstance(kind, ArrayType) and not kind.containsNull) or (isinstance(kind, MapType) and not kind.valueContainsNull):
+        yield (
+            path,
+            f"{kind.typeName()} without nulls, a required value inside a field",
+            "let it contain nulls and check it behind the source",
+        )
     if isinstance(kind, MapType) and not isinstance(kind.keyType, StringType):
         yield path, f"a map with keys of type {kind.keyType.simpleString()}", "use string keys, as JSON does"
     if not isinstance(kind, READABLE):

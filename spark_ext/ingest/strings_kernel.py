@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from spark_ext.ingest.bytes_kernel import copy_bytes, unescape
 from spark_ext.ingest.codes import DOUBLED, ESCAPED
+from spark_ext.ingest.jit import njit
 
 __all__ = ["gather"]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _undouble(data: Any, at: int, length: int, out: Any, place: int) -> int:
     """Write a checked CSV string with each pair of quotes as one to ``out[place:]``; return its length."""
     end = at + length
@@ -26,7 +25,7 @@ def _undouble(data: Any, at: int, length: int, out: Any, place: int) -> int:
     return place - start
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def gather(data: Any, spans: Any, lengths: Any, flags: Any, rows: Any, offsets: Any, out: Any) -> None:
     """Copy the strings of some records, as the text they stand for.
 

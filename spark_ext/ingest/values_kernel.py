@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from spark_ext.ingest.codes import DATE, DECIMAL, DOUBLE, GOOD, HARD, INTEGER, RANGE, TIMESTAMP, TYPE
+from spark_ext.ingest.jit import njit
 from spark_ext.ingest.number_kernel import BAD_TIME, DAY_US, EXACT_POWERS, FAR_YEAR, FIRST_DAY, LAST_DAY, number_at, time_at
 
 __all__ = ["number_value", "time_value"]
@@ -16,7 +16,7 @@ FIRST_US: Final = FIRST_DAY * DAY_US
 LAST_US: Final = (LAST_DAY + 1) * DAY_US - 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _decimal(mantissa: np.uint64, exponent: int, cut: bool, precision: int, scale: int) -> int:
     """Return the unscaled value of a decimal of at most 18 digits, or -1 if it has digits that the type has no place for."""
     shift = exponent + scale
@@ -34,7 +34,7 @@ def _decimal(mantissa: np.uint64, exponent: int, cut: bool, precision: int, scal
     return np.int64(mantissa) if mantissa < limit else -1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(forceinline=True)
 def number_value(data: Any, at: int, end: int, kind: int, low: int, high: int) -> tuple[int, int, np.int64, int]:
     """Read a JSON number as a value of a type.
 
@@ -85,7 +85,7 @@ def number_value(data: Any, at: int, end: int, kind: int, low: int, high: int) -
     return behind, TYPE, 0, 0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def time_value(data: Any, at: int, end: int, kind: int, low: int) -> tuple[int, np.int64]:
     """Read a whole text as a timestamp or date: GOOD or the reason, and the value; arguments as in `number_value`."""
     if low > 0:

@@ -35,7 +35,7 @@ class Account:
     lost : int
         Offsets that the broker had dropped before they were read.
     drift : int
-        Records with names that the format does not declare.
+        Good records whose names are not the declared ones: one more, or one left out.
     bytes : int
         Of keys and values that were read.
     """
@@ -211,8 +211,8 @@ class DecodedRows:
 def _place(records: Records, at: Range, index: NDArray[np.int64] | None) -> list[pa.Array]:
     """Return topic, partition, offset and timestamp of records."""
     offsets = records.offsets if index is None else records.offsets[index]
-    stamps = records.timestamps if index is None else records.timestamps[index]
-    times = pa.array(stamps * 1000, pa.int64(), mask=stamps < 0 if (stamps < 0).any() else None).cast(pa.timestamp("us", tz="UTC"))
+    stamps, known = records.times_us() if index is None else (part[index] for part in records.times_us())
+    times = pa.array(stamps, pa.int64(), mask=None if known.all() else ~known).cast(pa.timestamp("us", tz="UTC"))
     return [
         pa.repeat(pa.scalar(at.topic, pa.string()), len(offsets)),
         pa.repeat(pa.scalar(at.partition, pa.int32()), len(offsets)),
@@ -225,12 +225,20 @@ def _headers(records: Records, kind: pa.DataType) -> pa.Array:
     headers = records.headers
     if headers is None:
         return pa.nulls(len(records), kind)
-    names = headers.names.to_arrow().cast(pa.string())
+    names = _texts(headers.names.to_arrow())
     pairs = pa.StructArray.from_arrays([names, headers.values.to_arrow()], fields=list(kind.value_type))
     counts = np.diff(headers.offsets)
     absent = np.packbits(counts > 0, bitorder="little")  # as Spark's own connector: none is null
     buffers = [pa.py_buffer(absent), pa.py_buffer(np.ascontiguousarray(headers.offsets, np.int32))]
     return pa.Array.from_buffers(kind, len(records), buffers, children=[pairs])
+
+
+def _texts(names: pa.Array) -> pa.Array:
+    """Return bytes as text; what is not UTF-8 is replaced, as Spark's own connector does."""
+    try:
+        return names.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([one.decode(errors="replace") for one in names.to_pylist()], pa.string())
 
 
 def _plain(column: Any, kind: pa.DataType) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +11,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyspark.sql.types import DoubleType, FloatType, StructField, StructType, TimestampType
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DoubleType,
+    FloatType,
+    LongType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
+from spark_ext.errors import SchemaError
 from spark_ext.ingest import JsonFormat
 from spark_ext.ingest.decode import Decoded
 from spark_ext.ingest.records import Bytes, Records
@@ -212,7 +224,7 @@ def test_floats_are_those_of_python(texts: list[str]) -> None:
     schema = StructType(kinds)
     decoder, reference = JsonFormat(schema, **LIMITS).decoder(), Reference(schema, **LIMITS)
     when = '"ts":"2013-01-01T00:00:00Z"'
-    values: list[bytes | None] = [f'{{{when},"{name}":{text}}}'.encode() for text in texts for name in "xy"]
+    values: list[bytes | None] = [f'{{{when},"{name}":{text},"{other}":null}}'.encode() for text in texts for name, other in ("xy", "yx")]
     for text, found, expected in zip(
         [text for text in texts for _ in "xy"],
         verdicts(decoder.decode(block(values)), len(values)),
@@ -242,6 +254,30 @@ def test_blocks_may_be_cut_anywhere(chosen: list[int], cuts: list[int]) -> None:
     pieces = [part(records, start, stop) for start, stop in pairwise(edges)]
     parts = [verdicts(broad.decode(piece), len(piece)) for piece in pieces]
     assert repr([one for piece in parts for one in piece]) == repr(whole)
+
+
+@pytest.mark.parametrize("kind", [ArrayType(LongType(), containsNull=False), MapType(StringType(), LongType(), valueContainsNull=False)])
+def test_what_may_not_hold_nulls_is_refused(kind: DataType) -> None:
+    with pytest.raises(
+        SchemaError, match=r"cannot parse field 'a.b'.*without nulls, a required value inside a field; let it contain nulls"
+    ):
+        JsonFormat(StructType([StructField("a", StructType([StructField("b", kind)]))]))
+
+
+def test_an_earliest_time_before_1970_is_exact() -> None:
+    earliest = datetime(1969, 12, 31, 23, 59, 58, 250_000, UTC)
+    form = JsonFormat(StructType([StructField("ts", TimestampType(), False)]), event_time="ts", earliest=earliest)
+    texts = ["23:59:58.249999", "23:59:58.25", "23:59:59"]
+    found = form.decoder().decode(block([b'{"ts":"1969-12-31T%sZ"}' % text.encode() for text in texts]))
+    assert (found.good.tolist(), found.reasons) == ([1, 2], ["event_time_range"])
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta.max])
+def test_a_time_stamp_that_is_no_time_bounds_nothing(ahead: timedelta) -> None:
+    form = JsonFormat(StructType([StructField("ts", TimestampType(), False)]), event_time="ts", earliest=EARLIEST, ahead=ahead)
+    stamps = [-1, 2**63 - 1, -(2**63), 9_223_372_036_854_776, 253_402_300_800_000, TIMESTAMP_MS]
+    found = form.decoder().decode(block([b'{"ts":"2261-01-01T00:00:00Z"}'] * len(stamps), stamps))
+    assert found.good.tolist() == [0, 1, 2, 3, 4] + [5] * (ahead == timedelta.max)
 
 
 def test_a_record_cut_off_does_not_read_on_in_the_next() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +135,19 @@ def test_headers_are_pairs_and_none_is_null() -> None:
     (batch,) = RawRows(RAW).of_block(records([1, 2, 3], headers), Range("t", 3, 1, 1, 4), Account(1, 4))
     batch.validate(full=True)
     assert batch["headers"].to_pylist() == [[{"key": "a", "value": b"1"}, {"key": "b", "value": None}], None, [{"key": "c", "value": b""}]]
+
+
+def test_a_header_name_that_is_no_text_is_shown_as_one() -> None:
+    headers = Headers(np.array([0, 2]), Bytes.of([b"\xff\xfe", "ü".encode()]), Bytes.of([b"1", b"2"]))
+    (batch,) = RawRows(RAW).of_block(records([1], headers), Range("t", 3, 1, 1, 2), Account(1, 2))
+    assert batch["headers"].to_pylist() == [[{"key": "\ufffd\ufffd", "value": b"1"}, {"key": "ü", "value": b"2"}]]
+
+
+def test_a_time_stamp_that_is_no_time_is_null() -> None:
+    found = records([1, 2, 3, 4])
+    found.timestamps[:] = [2**63 - 1, 9_223_372_036_854_776, 253_402_300_799_999, -7]
+    (batch,) = RawRows(RAW).of_block(found, Range("t", 3, 1, 1, 5), Account(1, 5))
+    assert batch["timestamp"].to_pylist() == [None, None, datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC), None]
 
 
 def test_what_may_not_be_lost_is_an_error_that_names_it() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import numba
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from spark_ext.ingest.jit import njit
 
 __all__ = ["destroy", "gather", "gather_headers", "measure", "measure_headers"]
 
@@ -109,8 +110,8 @@ def _copy(context: Any, to: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
-@numba.njit(cache=True, nogil=True)
-def measure(pointers, begin, held, position, end, sums):  # type: ignore[no-untyped-def]
+@njit()
+def measure(pointers: Any, begin: Any, held: Any, position: Any, end: Any, sums: Any) -> tuple[int, int]:
     """Count the messages from `begin` on that can be delivered, and add their bytes to `sums`.
 
     Returns where it stopped, `held` or the first message that is an error, is not before `end` or is before
@@ -134,8 +135,8 @@ def measure(pointers, begin, held, position, end, sums):  # type: ignore[no-unty
     return held, position
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _put(message, field, field_size, i, data, offsets, valid):  # type: ignore[no-untyped-def]
+@njit(inline="always")
+def _put(message: Any, field: Any, field_size: Any, i: Any, data: Any, offsets: Any, valid: Any) -> None:
     start = _load_i64(message + field)
     size = _load_i64(message + field_size)
     valid[i] = start != 0
@@ -144,8 +145,22 @@ def _put(message, field, field_size, i, data, offsets, valid):  # type: ignore[n
     offsets[i + 1] = offsets[i] + size
 
 
-@numba.njit(cache=True, nogil=True)
-def gather(pointers, count, timestamp, kind, offsets, timestamps, data, places, valid, want_keys, key_data, key_places, key_valid):  # type: ignore[no-untyped-def]
+@njit()
+def gather(
+    pointers: Any,
+    count: Any,
+    timestamp: Any,
+    kind: Any,
+    offsets: Any,
+    timestamps: Any,
+    data: Any,
+    places: Any,
+    valid: Any,
+    want_keys: Any,
+    key_data: Any,
+    key_places: Any,
+    key_valid: Any,
+) -> None:
     """Copy `count` messages into columns of exactly their size.
 
     Parameters
@@ -167,16 +182,16 @@ def gather(pointers, count, timestamp, kind, offsets, timestamps, data, places, 
             _put(message, KEY, KEY_SIZE, i, key_data, key_places, key_valid)
 
 
-@numba.njit(cache=True, nogil=True)
-def _length(text):  # type: ignore[no-untyped-def]
+@njit()
+def _length(text: Any) -> int:
     size = 0
     while _load_byte(text + size) != 0:
         size += 1
     return size
 
 
-@numba.njit(cache=True, nogil=True)
-def measure_headers(pointers, count, headers, header_count, header_get, cell, places, sums):  # type: ignore[no-untyped-def]
+@njit()
+def measure_headers(pointers: Any, count: Any, headers: Any, header_count: Any, header_get: Any, cell: Any, places: Any, sums: Any) -> None:
     """Count headers into `places` (one more than messages), and the bytes of their names and values into `sums`.
 
     Parameters
@@ -198,8 +213,20 @@ def measure_headers(pointers, count, headers, header_count, header_get, cell, pl
         places[i + 1] = places[i] + found
 
 
-@numba.njit(cache=True, nogil=True)
-def gather_headers(pointers, count, headers, header_get, cell, places, names, name_places, values, value_places, valid):  # type: ignore[no-untyped-def]
+@njit()
+def gather_headers(
+    pointers: Any,
+    count: Any,
+    headers: Any,
+    header_get: Any,
+    cell: Any,
+    places: Any,
+    names: Any,
+    name_places: Any,
+    values: Any,
+    value_places: Any,
+    valid: Any,
+) -> None:
     """Copy the headers that `measure_headers` counted."""
     name_places[0] = 0
     value_places[0] = 0
@@ -219,8 +246,8 @@ def gather_headers(pointers, count, headers, header_get, cell, places, names, na
             value_places[k + 1] = value_places[k] + size
 
 
-@numba.njit(cache=True, nogil=True)
-def destroy(pointers, begin, end, function):  # type: ignore[no-untyped-def]
+@njit()
+def destroy(pointers: Any, begin: Any, end: Any, function: Any) -> None:
     """Give messages back to the library; `function` is the address of ``rd_kafka_message_destroy``."""
     for i in range(begin, end):
         _call_1(function, pointers[i])
