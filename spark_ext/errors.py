@@ -65,7 +65,7 @@ class JarError(EngineError, RuntimeError):
 
 
 class BrokerError(EngineError, RuntimeError):
-    """The embedded broker did not start, stop or answer as asked."""
+    """The embedded broker did not start, stop or answer as asked, or a broker does not permit what was asked."""
 
 
 class BrokerUnavailableError(EngineError, RuntimeError):

@@ -12,8 +12,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame, Row
 from pyspark.sql.streaming.query import StreamingQuery
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from spark_ext.broker import Broker
+from spark_ext.errors import BrokerError
 
 Message = tuple[str, int, int, bytes | None, bytes | None]  # topic, partition, offset, key, value
 
@@ -63,6 +65,14 @@ def delete_records(broker: Broker, topic: str, before: dict[int, int]) -> None:
     asked = client.delete_records([TopicPartition(topic, number, offset) for number, offset in before.items()])
     for future in asked.values():
         future.result(30)
+
+
+def make_again(broker: Broker, topic: str) -> None:
+    client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    client.delete_topics([topic])[topic].result(30)
+    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), retry=retry_if_exception_type(BrokerError)):
+        with attempt:  # the broker deletes in the background
+            broker.create_topic(topic)
 
 
 def plain(rows: Sequence[Row]) -> list[Message]:

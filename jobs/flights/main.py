@@ -24,7 +24,7 @@ FACTS: Final = ["delta table flight_events"]
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """Topic -> flight_events, late_events, dead_letters, source_ranges."""
-    sources = kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic)
+    sources = kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic, options=settings.options)
     checkpoint = _claim(settings, "events", sources)
     events = kafka.read(
         spark,
@@ -32,6 +32,7 @@ def start_events(spark: SparkSession, settings: Settings, every: str | None) -> 
         topics=settings.topic,
         format=pipeline.EVENT_FORMAT,
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
+        options=settings.options,
     )
     return start(
         pipeline.with_watermark(events, lateness=settings.lateness), tables.write_events(settings), checkpoint=checkpoint, every=every

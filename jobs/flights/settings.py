@@ -33,6 +33,8 @@ class Settings(BaseModel):
         Most events of one batch.
     trigger : str
         Time between batches when the job follows the stream.
+    kafka : mapping of str to str
+        Settings of the client, such as ``security.protocol``; secrets as ``${env:NAME}`` or ``${file:/path}``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,12 @@ class Settings(BaseModel):
     lateness_hours: int = Field(gt=0)
     max_offsets_per_trigger: int = Field(gt=0)
     trigger: str
+    kafka: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """`kafka` as options of `spark_ext.kafka.read`."""
+        return {f"kafka.{name}": text for name, text in self.kafka.items()}
 
     @property
     def lateness(self) -> timedelta:
@@ -63,7 +71,7 @@ class Settings(BaseModel):
         return f"{self.out}/checkpoints/{name}"
 
     @classmethod
-    def load(cls, environment: str, **overrides: str | int | None) -> Settings:
+    def load(cls, environment: str, **overrides: str | int | dict[str, str] | None) -> Settings:
         """Read ``conf/flights/<environment>.toml``; arguments that are not None win over it.
 
         Raises

@@ -51,11 +51,14 @@ class Broker:
         ``with`` block, and kept, with its path in the error or the log, after a failure.
     properties : mapping of str to str
         Server properties beside or instead of the defaults.
+    listeners : mapping of str to {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}
+        Further listeners beside the plain one, by name in capital letters. Keys and users are `properties`, such as
+        ``listener.name.<name>.ssl.keystore.location``, the name in small letters.
     detached : bool
         Let the nodes outlive this process; off by default.
 
     Not supported
-        TLS, passwords, clients on other machines, adding nodes later.
+        TLS and passwords between the nodes, clients on other machines, adding nodes later.
 
     Examples
     --------
@@ -70,9 +73,10 @@ class Broker:
         nodes: int = 1,
         directory: Path | None = None,
         properties: Mapping[str, str] = NO_PROPERTIES,
+        listeners: Mapping[str, str] = NO_PROPERTIES,
         detached: bool = False,
     ) -> None:
-        self._config = ClusterConfig(nodes, properties)
+        self._config = ClusterConfig(nodes, properties, listeners)
         self._given = directory
         self._detached = detached
         self._nodes: list[Node] = []
@@ -85,6 +89,27 @@ class Broker:
         """Addresses of all nodes, ``127.0.0.1:port[,...]``, for any Kafka client."""
         self._node(1)
         return servers_of(self._nodes)
+
+    def servers(self, listener: str) -> str:
+        """Return the addresses of all nodes at a further listener.
+
+        Raises
+        ------
+        BrokerError
+            The broker is stopped, or has no such listener.
+        """
+        self._node(1)
+        names = list(self._config.listeners)
+        if listener not in names:
+            raise BrokerError(
+                "use",
+                "listener",
+                listener,
+                expected=f"one of {names!r}",
+                got="another name",
+                todo="give it to Broker as one of `listeners`",
+            )
+        return ",".join(f"{LOOPBACK}:{own.further[names.index(listener)]}" for own in self._ports)
 
     @property
     def directory(self) -> Path:
@@ -194,7 +219,7 @@ class Broker:
     def _start(self, directory: Path) -> None:
         self._kill_all()  # what an earlier attempt left
         self._cluster_id = _cluster_id(directory, self._config.nodes)
-        self._ports = choose_ports(self._config.nodes)
+        self._ports = choose_ports(self._config.nodes, further=len(self._config.listeners))
         for number, own in enumerate(self._ports, start=1):
             node = Node(number, directory / f"node-{number}", own.broker)
             node.directory.mkdir(parents=True, exist_ok=True)
@@ -224,7 +249,8 @@ class Broker:
         for node in nodes:
             node.check_running()
         # Ports first: a cluster may still count a node as alive that was killed a moment ago.
-        if not all(is_open(node.port) for node in nodes):
+        ports = [port for node in nodes for port in (node.port, *self._ports[node.number - 1].further)]
+        if not all(is_open(port) for port in ports):
             return False
         return {node.number for node in nodes} <= admin.alive_nodes(servers_of(nodes), self._cluster_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from spark_ext.errors import BrokerError
@@ -15,14 +15,17 @@ LOOPBACK: Final = "127.0.0.1"
 NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SIZES: Final = (1, 3)  # three is the smallest cluster that survives the loss of a node
+LISTENER: Final = re.compile(r"(?!(BROKER|CONTROLLER)$)[A-Z][A-Z0-9]*")
+PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The two ports of one node: for clients and the other brokers, and for the KRaft controllers."""
+    """The ports of one node: for clients and the other brokers, for the KRaft controllers, and of each further listener."""
 
     broker: int
     controller: int
+    further: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,14 @@ class ClusterConfig:
         1 or 3.
     properties : mapping of str to str
         Server properties that replace or add to the defaults.
+    listeners : mapping of str to {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}
+        Further listeners by name, capital letters and digits; their keys and users are properties.
 
     Raises
     ------
     BrokerError
-        Another number of nodes, or a property that is not the caller's to set or does not fit on its line.
+        Another number of nodes, a property that is not the caller's to set or does not fit on its line, or a listener
+        that Kafka would not take.
 
     Examples
     --------
@@ -55,6 +61,7 @@ class ClusterConfig:
 
     nodes: int
     properties: Mapping[str, str]
+    listeners: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.nodes not in SIZES:
@@ -82,10 +89,20 @@ class ClusterConfig:
                     got=f"{key!r} with {value!r}",
                     todo="correct it",
                 )
+        for name, protocol in self.listeners.items():
+            if not LISTENER.fullmatch(name) or protocol not in PROTOCOLS:
+                raise BrokerError(
+                    "set",
+                    "listener",
+                    name,
+                    expected=f"a name of capital letters and digits, not BROKER or CONTROLLER, and one of {', '.join(PROTOCOLS)}",
+                    got=f"{name!r} with {protocol!r}",
+                    todo="correct it",
+                )
 
     def server_properties(self, node: int, ports: Sequence[Ports]) -> str:
         """Return the text of ``server.properties`` for one node, counted from 1; `ports` has one entry per node."""
-        settings = {**_identity(node, ports), **self._defaults(), **self.properties}
+        settings = {**_identity(node, ports, self.listeners), **self._defaults(), **self.properties}
         # A backslash starts an escape in this format.
         return "".join(f"{key}={value}\n" for key, value in settings.items()).replace("\\", "\\\\")
 
@@ -118,19 +135,22 @@ class ClusterConfig:
         }
 
 
-def _identity(node: int, ports: Sequence[Ports]) -> dict[str, str]:
+def _identity(node: int, ports: Sequence[Ports], listeners: Mapping[str, str]) -> dict[str, str]:
     own = ports[node - 1]
+    addresses = {"BROKER": own.broker, **dict(zip(listeners, own.further, strict=True))}
+    offered = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in addresses.items())
+    protocols = {"BROKER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **listeners}
     return {
         "process.roles": "broker,controller",
         "node.id": str(node),
         "controller.quorum.voters": ",".join(f"{number}@{LOOPBACK}:{each.controller}" for number, each in enumerate(ports, start=1)),
-        "listeners": f"BROKER://{LOOPBACK}:{own.broker},CONTROLLER://{LOOPBACK}:{own.controller}",
-        "advertised.listeners": f"BROKER://{LOOPBACK}:{own.broker}",
-        "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{offered},CONTROLLER://{LOOPBACK}:{own.controller}",
+        "advertised.listeners": offered,
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "BROKER",
         "log.dirs": "data",  # relative to where the node runs, so no path needs quoting
     }
 
 
-IDENTITY: Final = frozenset(_identity(1, [Ports(broker=0, controller=0)]))
+IDENTITY: Final = frozenset(_identity(1, [Ports(broker=0, controller=0)], {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from itertools import islice
 from typing import Final
 
 from spark_ext.broker.config import LOOPBACK, Ports
@@ -17,10 +18,10 @@ CANDIDATES: Final = range(20_000, 32_000)
 CONNECT_TIMEOUT_S: Final = 1.0
 
 
-def choose_ports(nodes: int) -> list[Ports]:
+def choose_ports(nodes: int, *, further: int = 0) -> list[Ports]:
     """Return ports for each node that nobody listens on at this moment; another process may still be faster."""
-    found = iter(_free_ports(2 * nodes))
-    return [Ports(broker, controller) for broker, controller in zip(found, found, strict=True)]
+    found = iter(_free_ports((2 + further) * nodes))
+    return [Ports(next(found), next(found), tuple(islice(found, further))) for _ in range(nodes)]
 
 
 def is_open(port: int) -> bool:

@@ -116,7 +116,8 @@ def _held(value: Any, kind: DataType) -> Any:  # noqa: PLR0911 (one line per typ
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     if isinstance(kind, FLOATS):
-        return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else None
+        whole = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+        return float(value) if whole and float(value) == value else None  # an integer that a double does not hold
     if isinstance(kind, DecimalType):
         return None if isinstance(value, float) else _decimal(Decimal(value), kind)
     bits = INTEGER_BITS.get(type(kind))

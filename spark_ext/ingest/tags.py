@@ -69,6 +69,6 @@ def accounts(tagged: DataFrame) -> DataFrame:
         ``filtered`` (good, but not asked for), ``dead``, ``lost`` (gone from the broker before they were read), ``absent``
         (offsets that never were records: compaction, transactions), ``drift`` (good records whose names are not
         the declared ones: one more, or one left out),
-        ``bytes`` (of values). No rows with Spark's own connector, which cannot count.
+        ``bytes`` (of keys and values). No rows with Spark's own connector, which cannot count.
     """
     return tagged.where(F.col(RANGE).isNotNull() & F.col(SOURCE).isNotNull()).select(f"{SOURCE}.topic", f"{SOURCE}.partition", f"{RANGE}.*")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import index
 from typing import Any, Final
 
 from spark_ext.errors import CheckpointMismatchError, QueryError
@@ -64,17 +65,24 @@ class Document:
         CheckpointMismatchError
             It is of another release, or none of ours.
         """
-        if given.get("version") != VERSION:
-            expected, got = f"offsets of version {VERSION}", f"version {given.get('version')!r}"
-            raise CheckpointMismatchError(
-                "read", "checkpoint", "kafka", expected=expected, got=got, why="another release made it", todo=RESET
-            )
+        version = given.get("version") if isinstance(given, Mapping) else None
+        if version != VERSION:
+            got = f"version {version!r}"
+            raise _unreadable("offsets of version 1", got, "another release made it")
+        try:
+            return cls._read(given)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            got = f"{type(error).__name__}: {error}"
+            raise _unreadable("a whole document", got, "the file is damaged") from error
+
+    @classmethod
+    def _read(cls, given: Mapping[str, Any]) -> Document:
         topics, lost = given["topics"], given.get("lost", {})
-        began = {(name, int(at)): offset for name, offsets in given.get("began", {}).items() for at, offset in offsets.items()}
+        began = {(name, int(at)): index(offset) for name, offsets in given.get("began", {}).items() for at, offset in offsets.items()}
         return cls(
-            ids={name: topic["id"] for name, topic in topics.items()},
-            offsets={(name, int(at)): end for name, topic in topics.items() for at, end in topic["offsets"].items()},
-            lost={(name, int(at)): (span[0], span[1]) for name, spans in lost.items() for at, span in spans.items()},
+            ids={name: str(topic["id"]) for name, topic in topics.items()},
+            offsets={(name, int(at)): index(end) for name, topic in topics.items() for at, end in topic["offsets"].items()},
+            lost={(name, int(at)): (index(span[0]), index(span[1])) for name, spans in lost.items() for at, span in spans.items()},
             began=began if "began" in given else None,
             clock=_clock_state(given["clock"]) if "clock" in given else None,
         )
@@ -165,8 +173,8 @@ def check_ids(known: Mapping[str, str], seen: Mapping[str, str]) -> None:
                 "topic",
                 topic,
                 expected=f"id {before!r}",
-                got=f"id {now!r}" if now else "no such topic",
-                why="it was deleted or made again, and offsets of the old one mean nothing in it",
+                got=f"id {now!r}" if now else "no such topic among those that are read",
+                why="it was left out, deleted or made again; offsets of the old one mean nothing in a new one",
                 todo=RESET,
             )
 
@@ -253,6 +261,10 @@ def _pieces(whole: Range, count: int) -> list[Range]:
     edges = [whole.first + length * step // count for step in range(count + 1)]
     cuts = [Range(whole.topic, whole.partition, edge, edge, after) for edge, after in pairwise(edges)]
     return [Range(whole.topic, whole.partition, whole.start, whole.first, cuts[0].end), *cuts[1:]]
+
+
+def _unreadable(expected: str, got: str, why: str) -> CheckpointMismatchError:
+    return CheckpointMismatchError("read", "checkpoint", "kafka", expected=expected, got=got, why=why, todo=RESET)
 
 
 def _of_topic(values: Mapping[Place, Any], topic: str) -> dict[str, Any]:

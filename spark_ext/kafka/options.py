@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from spark_ext.errors import SettingsError
+from spark_ext.kafka.fetch.settings import OWNED
+from spark_ext.kafka.references import REFERENCE, is_secret, literal
 
-__all__ = ["EARLIEST", "LATEST", "Place", "SourceOptions", "Start", "position_text", "read_position", "resolve"]
+__all__ = ["EARLIEST", "LATEST", "Place", "SourceOptions", "Start", "position_text", "read_position"]
 
 Place: TypeAlias = tuple[str, int]  # a partition of a topic
 Start: TypeAlias = str | datetime | Mapping[str, Mapping[int, int]]
@@ -26,9 +26,6 @@ Start: TypeAlias = str | datetime | Mapping[str, Mapping[int, int]]
 LATEST: Final = -1  # as Kafka itself numbers them
 EARLIEST: Final = -2
 CLIENT: Final = "kafka."
-SECRET: Final = re.compile(r"password|passwd|passphrase|secret|token|jaas|credential|key\.pem|oauthbearer\.config|private")
-NO_SECRET: Final = re.compile(r"\.(url|location|path|type)$")
-REFERENCE: Final = re.compile(r"\$\{(env|file):([^}]+)\}")
 OURS_ALONE: Final = {  # settings of the client that would break what the source promises
     "bootstrap.servers": "bootstrap_servers",
     "group.id": "group",
@@ -36,32 +33,6 @@ OURS_ALONE: Final = {  # settings of the client that would break what the source
     "enable.auto.commit": "group",
     "auto.offset.reset": "starting",
 }
-
-
-def resolve(client: Mapping[str, str]) -> dict[str, str]:
-    """Replace references to secrets by what they refer to; only where a connection is made, and never in a log.
-
-    Raises
-    ------
-    SettingsError
-        The variable or the file is not there, with its name and without any value.
-    """
-
-    def found(match: re.Match[str]) -> str:
-        kind, name = match.groups()
-        if kind == "env":
-            if name in os.environ:
-                return os.environ[name]
-            got = "no such variable in this process"
-        else:
-            try:
-                return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-            except OSError as error:
-                got = error.strerror or type(error).__name__
-        todo = "set it for the driver and for every executor"
-        raise SettingsError("resolve", "reference", match.group(), expected="a value", got=got, todo=todo)
-
-    return {key: REFERENCE.sub(found, value) for key, value in client.items()}
 
 
 def read_position(text: str) -> Start:
@@ -122,7 +93,7 @@ def _yes_or_no(text: str) -> bool:
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(json.loads(text)) if text.startswith("[") else tuple(name.strip() for name in text.split(","))
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise ValueError(text)
     return names
 
@@ -139,6 +110,18 @@ def _json(text: str) -> str:
     return text
 
 
+def _object(text: str) -> str:
+    if not isinstance(json.loads(text), dict):
+        raise TypeError(text)
+    return text
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise ValueError(text)
+    return text
+
+
 def _pattern(text: str) -> str:
     re.compile(text)
     return text
@@ -149,6 +132,7 @@ def _text_form(read: Callable[[str], Any], expected: str) -> dict[str, Any]:
 
 
 FETCHERS: Final = ("auto", "librdkafka", "confluent", "kafka-python")
+NAMES: Final = "different names separated by commas, or a JSON list"
 WHOLE: Final = "a whole number above zero"
 POSITION: Final = 'earliest, latest, a time with its zone (2013-01-01T00:00:00+00:00) or offsets as {"topic": {"0": 17}}'
 
@@ -167,6 +151,8 @@ class SourceOptions:
         The only partitions to read, per topic.
     starting, ending
         Where a new checkpoint (or a batch) starts, and where a batch ends.
+    ids : str, optional
+        JSON of the ids of the topics of a batch, as they were when its ends were fixed.
     format, columns, where, source
         JSON of the format (none: raw records), what to give out of it, and whether good rows carry their place.
     clock : str, optional
@@ -199,23 +185,24 @@ class SourceOptions:
     """
 
     bootstrap_servers: str = field(default="", metadata=_text_form(str, "addresses as host:port"))
-    topics: tuple[str, ...] = field(default=(), metadata=_text_form(_names, "names separated by commas, or a JSON list"))
+    topics: tuple[str, ...] = field(default=(), metadata=_text_form(_names, NAMES))
     topic_pattern: str | None = field(default=None, metadata=_text_form(_pattern, "a regular expression"))
     partitions: Mapping[str, tuple[int, ...]] | None = field(default=None, metadata=_text_form(_numbers, 'JSON such as {"topic": [0, 1]}'))
     starting: Start = field(default="earliest", metadata=_text_form(read_position, POSITION))
     ending: Start = field(default="latest", metadata=_text_form(read_position, POSITION))
-    format: str | None = field(default=None, metadata=_text_form(_json, "the text of a format's to_json()"))
-    columns: tuple[str, ...] | None = field(default=None, metadata=_text_form(_names, "names separated by commas, or a JSON list"))
+    ids: str | None = field(default=None, metadata=_text_form(_object, "JSON of topic ids"))
+    format: str | None = field(default=None, metadata=_text_form(_object, "the text of a format's to_json()"))
+    columns: tuple[str, ...] | None = field(default=None, metadata=_text_form(_names, NAMES))
     where: str = field(default="[]", metadata=_text_form(_json, "JSON of filters"))
-    clock: str | None = field(default=None, metadata=_text_form(_json, "the text of an EventClock"))
-    partial: str | None = field(default=None, metadata=_text_form(_json, "the text of PartialAggregate.to_json()"))
+    clock: str | None = field(default=None, metadata=_text_form(_object, "the text of an EventClock"))
+    partial: str | None = field(default=None, metadata=_text_form(_object, "the text of PartialAggregate.to_json()"))
     source: bool = field(default=True, metadata=_text_form(_yes_or_no, "true or false"))
     headers: bool = field(default=False, metadata=_text_form(_yes_or_no, "true or false"))
     isolation: str = field(
         default="read_committed", metadata=_text_form(_one_of("read_committed", "read_uncommitted"), "read_committed or read_uncommitted")
     )
     on_lost: str = field(default="fail", metadata=_text_form(_one_of("fail", "record"), "fail or record"))
-    group: str | None = field(default=None, metadata=_text_form(str, "the name of a consumer group"))
+    group: str | None = field(default=None, metadata=_text_form(_word, "the name of a consumer group"))
     fetcher: str = field(default="auto", metadata=_text_form(_one_of(*FETCHERS), f"one of {', '.join(FETCHERS)}"))
     max_offsets_per_trigger: int = field(default=100_000, metadata=_text_form(_whole, WHOLE))
     max_bytes_per_trigger: int | None = field(default=None, metadata=_text_form(_whole, WHOLE))
@@ -278,10 +265,10 @@ def _checked(options: SourceOptions) -> SourceOptions:
         got = "no format" if options.format is None else "columns too"
         todo = "give a format, and leave columns out: the aggregate names what it needs"
         raise SettingsError("use", "option", "partial", expected="a format and no columns", got=got, todo=todo)
-    strange = sorted(set(options.partitions or {}) - set(options.topics)) if options.topics else []
-    if strange:
-        expected = f"some of the topics {list(options.topics)}"
-        raise SettingsError("use", "option", "partitions", expected=expected, got=repr(strange), todo="correct the names")
+    given = set(options.partitions or options.topics)
+    if options.topics and given != set(options.topics):
+        expected, todo = f"numbers for each of {list(options.topics)}", "correct the names, or leave a topic out of both"
+        raise SettingsError("use", "option", "partitions", expected=expected, got=repr(sorted(given)), todo=todo)
     return options
 
 
@@ -295,19 +282,12 @@ def _text(name: str, value: Any) -> str:
 
 def _client_setting(name: str, text: str) -> str:
     bare = name.removeprefix(CLIENT)
-    if bare in OURS_ALONE:
-        expected, todo = "a setting that the source leaves to you", f"use {OURS_ALONE[bare]} instead"
+    if bare in OURS_ALONE or bare in OWNED:
+        instead = f"use {OURS_ALONE[bare]} instead" if bare in OURS_ALONE else "leave it out"
+        expected, todo = "a setting that the source leaves to you", instead
         raise SettingsError("use", "option", name, expected=expected, got="one it sets itself", todo=todo)
-    if SECRET.search(bare) and not NO_SECRET.search(bare) and not REFERENCE.fullmatch(text):
-        raise SettingsError(
-            "use",
-            "option",
-            name,
-            expected="a reference such as ${env:KAFKA_SECRET} or ${file:/run/secrets/kafka}",
-            got="the secret itself",  # never its value
-            why="options are shown in plans and logs",
-            todo="put the secret into a variable or a file that driver and executors can read",
-        )
+    if is_secret(bare) and not REFERENCE.fullmatch(text):
+        raise literal(name)
     return text
 
 

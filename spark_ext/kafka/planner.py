@@ -9,20 +9,22 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs lack it
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from spark_ext.errors import BrokerUnavailableError, QueryError, SettingsError
+from spark_ext.errors import BrokerError, BrokerUnavailableError, QueryError, SettingsError
 from spark_ext.kafka.clock import ClockState, EventClock, advance
 from spark_ext.kafka.limits import Allowance, read_limits
 from spark_ext.kafka.offsets import Document, Limits, Seen, check_ids, next_document
-from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start, resolve
+from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start
+from spark_ext.kafka.references import resolve
+from spark_ext.kafka.refusals import LoginError
 from spark_ext.kafka.tail import Tail
 from spark_ext.kafka.topics import Admin
 
@@ -33,8 +35,12 @@ SAMPLE_TIMEOUT_S: Final = 2.0
 SAMPLE_EVERY: Final = 100  # batches
 UNKNOWN_RECORD_BYTES: Final = 1024  # where a sample has found none
 GROUP_TIMEOUT_S: Final = 5.0
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NO_SUCH_TIME: Final = -1  # the broker's word for: no record is as late as this
 
 SPEC: Final[Any] = OffsetSpec
+
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -70,28 +76,25 @@ class Planner:
         return self._admin
 
     def look(self) -> Seen:
-        """Ask for topics, first offsets and ends, again and again for `patience_s` if nobody answers.
+        """Ask for topics, first offsets and ends, again and again for `patience_s` if nobody answers or lets us in.
 
         Raises
         ------
         BrokerUnavailableError
             Nobody answers, or a topic does not exist.
+        BrokerError
+            The broker does not permit it, or does not let us in.
         SettingsError
             A partition that was asked for does not exist.
         """
-        patience = stop_after_delay(self._options.patience_s)
-        again = retry_if_exception_type(_NoAnswerError)
-        for attempt in Retrying(stop=patience, wait=wait_exponential(0.1, max=2), retry=again, reraise=True):
-            with attempt:
-                self._seen = self._look()
-        assert self._seen is not None  # noqa: S101 (or Retrying has raised)
+        self._seen = self._patiently(self._look)
         return self._seen
 
     def initial(self) -> Document:
         """Return where a new checkpoint starts; the same when Spark asks again."""
         if self._initial is None:
             seen = self.look()
-            offsets = self.positions(self._options.starting, seen)
+            offsets = self.positions(self._options.starting, seen, others=seen.first)
             self._initial = Document(seen.ids, offsets, began=offsets)
         return self._initial
 
@@ -105,10 +108,18 @@ class Planner:
         return end if self._clock is None else self._with_clock(self._clock, start, end, seen)
 
     def whole(self) -> tuple[Document, Document]:
-        """Return the two ends of a batch read."""
+        """Return the two ends of a batch read.
+
+        Raises
+        ------
+        CheckpointMismatchError
+            A topic is another one than when the ends were fixed.
+        """
         seen = self.look()
-        start = self.positions(self._options.starting, seen)
-        end = self.positions(self._options.ending, seen)
+        if self._options.ids is not None:
+            check_ids(json.loads(self._options.ids), seen.ids)
+        start = self.positions(self._options.starting, seen, others=seen.first)
+        end = self.positions(self._options.ending, seen, others=seen.ends)
         begun = Document(seen.ids, start)
         ends = {at: max(offset, start[at]) for at, offset in end.items()}
         until = next_document(begun, Seen(seen.ids, seen.first, ends), Limits(), may_lose=self._options.on_lost == "record")
@@ -123,35 +134,37 @@ class Planner:
         return Document(self._seen.ids, self._seen.ends) if self._seen else None
 
     def check(self, document: Document) -> None:
-        """Refuse to read in topics that are others by now; asks the broker only at a replay, before the first batch."""
-        check_ids(document.ids, (self._seen or self.look()).ids)
+        """Refuse to read in topics that are others or shorter by now; asks the broker only at a replay, before the first batch."""
+        seen = self._seen or self.look()
+        check_ids(document.ids, seen.ids)
+        self._check_ends(document, seen)
 
-    def positions(self, position: Start, seen: Seen) -> dict[Place, int]:
-        """Turn a starting or ending position into offsets of all partitions.
+    def positions(self, position: Start, seen: Seen, *, others: Mapping[Place, int]) -> dict[Place, int]:
+        """Turn a starting or ending position into offsets of all partitions; `others` are those that a mapping does not name.
 
         Raises
         ------
         SettingsError
-            Offsets are given for other partitions than there are, or beyond the end.
+            Offsets are given for partitions that are not there, or beyond the end.
         """
         if position == "earliest":
             return dict(seen.first)
         if position == "latest":
             return dict(seen.ends)
         if isinstance(position, datetime):
-            at_ms = int(position.timestamp() * 1000)
-            found = self._offsets(seen.ends, SPEC.for_timestamp(at_ms))
+            at_ms = max(0, -((EPOCH - position) // timedelta(milliseconds=1)))  # rounded up; Kafka takes negative ones for words
+            found = self._patiently(lambda: self._answers(self._asked(list(seen.ends), SPEC.for_timestamp(at_ms)), least=NO_SUCH_TIME))
             return {at: offset if 0 <= offset < seen.ends[at] else seen.ends[at] for at, offset in found.items()}
         assert not isinstance(position, str)  # noqa: S101 (read_position has no other words)
         given = {(topic, number): offset for topic, numbers in position.items() for number, offset in numbers.items()}
-        if set(given) != set(seen.ends):
-            raise _misplaced(_listed(given), seen.ends)
+        if strange := set(given) - set(seen.ends):
+            raise _misplaced(_listed(strange), seen.ends)
         words = {EARLIEST: seen.first, LATEST: seen.ends}
         offsets = {at: words[offset][at] if offset in words else offset for at, offset in given.items()}
         for at, offset in offsets.items():
             if offset > seen.ends[at]:
                 raise _beyond(at, offset, seen.ends[at])
-        return offsets
+        return {**others, **offsets}
 
     def show(self, done: Document) -> None:
         """Let the consumer group show how far the query is; what fails here is logged, and done again with the next batch.
@@ -169,6 +182,25 @@ class Planner:
         if self._until is not None:
             self._reap(GROUP_TIMEOUT_S)  # nobody may ask again in this run
 
+    def check_group(self) -> None:
+        """Refuse a group that may not be seen; other troubles with it pass, or are logged when they matter.
+
+        Raises
+        ------
+        BrokerError
+            The broker does not permit it.
+        """
+        if self._options.group is None:
+            return
+        asked = [ConsumerGroupTopicPartitions(self._options.group)]
+        futures = self.admin.client.list_consumer_group_offsets(asked, request_timeout=GROUP_TIMEOUT_S)
+        try:
+            futures[self._options.group].result(GROUP_TIMEOUT_S)
+        except (KafkaException, TimeoutError) as error:
+            refused = self.admin.reason(error, "group", [self._options.group], action="commit offsets of")
+            if isinstance(refused, BrokerError):
+                raise refused from error
+
     def close(self) -> None:
         """Wait for the group's offsets and let the client go."""
         self._reap(GROUP_TIMEOUT_S)
@@ -183,22 +215,40 @@ class Planner:
                 _log.warning("the offsets of group %s were not committed: %s; the query goes on", self._options.group, error)
         self._committing = {}
 
+    def _patiently(self, question: Callable[[], _Answer]) -> _Answer:
+        """Ask again and again for `patience_s` if nobody answers or lets us in."""
+
+        def ask() -> _Answer:
+            try:
+                return question()
+            except BrokerUnavailableError as error:
+                if error.kind == "broker":
+                    self._admin = None  # the next one looks for the brokers anew: this one may wait for one that is gone
+                    raise _NoAnswerError.of(error) from error
+                raise
+            except LoginError:
+                self._admin = None  # the next one reads the secrets anew: they may have been changed
+                raise
+
+        again = retry_if_exception_type((_NoAnswerError, LoginError))
+        patience = stop_after_delay(self._options.patience_s)
+        return Retrying(stop=patience, wait=wait_exponential(0.1, max=2), retry=again, reraise=True)(ask)
+
     def _look(self) -> Seen:
-        try:
-            topics = self.admin.describe(self._names())
-            wanted = self._options.partitions
-            places = [(name, number) for name, topic in topics.items() for number in (wanted.get(name, ()) if wanted else topic.partitions)]
-            missing = [at for at in places if at[1] not in topics[at[0]].partitions]
-            if missing:
-                todo = "correct `partitions`, or read all of them by leaving it out"
-                raise SettingsError("read", "partitions", _listed(missing), expected="partitions that exist", got="none such", todo=todo)
-            ends = self._asked(places, SPEC.latest())
-            first = self._asked(places, SPEC.earliest())  # under way at the same time
-            return Seen({name: topic.id for name, topic in topics.items()}, self._answers(first), self._answers(ends))
-        except BrokerUnavailableError as error:
-            if error.kind == "broker":
-                raise _NoAnswerError.of(error) from error
-            raise
+        topics = self.admin.describe(self._names())
+        wanted = self._options.partitions
+        places = [(name, number) for name, topic in topics.items() for number in (wanted.get(name, ()) if wanted else topic.partitions)]
+        missing = [at for at in places if at[1] not in topics[at[0]].partitions]
+        if missing:
+            todo = "correct `partitions`, or read all of them by leaving it out"
+            raise SettingsError("read", "partitions", _listed(missing), expected="partitions that exist", got="none such", todo=todo)
+        if wanted and not places and self._seen is None:
+            expected = f"some of {_listed((name, number) for name, numbers in wanted.items() for number in numbers)}"
+            got, todo = "none among the topics that match", "correct `partitions` or the pattern"
+            raise SettingsError("read", "partitions", str(self._options.topic_pattern), expected=expected, got=got, todo=todo)
+        ends = self._asked(places, SPEC.latest())
+        first = self._asked(places, SPEC.earliest())  # under way at the same time
+        return Seen({name: topic.id for name, topic in topics.items()}, self._answers(first), self._answers(ends))
 
     def _names(self) -> Sequence[str]:
         pattern = self._options.topic_pattern
@@ -210,9 +260,6 @@ class Planner:
             raise SettingsError("read", "topics", pattern, expected=expected, got="none", todo=todo)
         return names
 
-    def _offsets(self, places: Mapping[Place, int], spec: Any) -> dict[Place, int]:
-        return self._answers(self._asked(list(places), spec))
-
     def _asked(self, places: Sequence[Place], spec: Any, *, committed: bool = True) -> Mapping[Any, Any]:
         # With transactions the end is the last stable offset: what lies behind may still be aborted.
         strict = committed and self._options.isolation == "read_committed"
@@ -221,17 +268,24 @@ class Planner:
         futures: Mapping[Any, Any] = self.admin.client.list_offsets(asked, isolation_level=level, request_timeout=10) if asked else {}
         return futures
 
-    def _answers(self, futures: Mapping[Any, Any]) -> dict[Place, int]:
+    def _answers(self, futures: Mapping[Any, Any], *, least: int = 0) -> dict[Place, int]:
         names = sorted({at.topic for at in futures})
         found = self.admin.ask(futures, "topics", names)
-        return {(at.topic, at.partition): answer.offset for at, answer in found.items()}
+        offsets = {(at.topic, at.partition): answer.offset for at, answer in found.items()}
+        # Where a leader is lost while it is asked, librdkafka gives -1001 and no error.
+        silent = [at for at, offset in offsets.items() if offset < least]
+        if silent:
+            todo = "start the broker that leads these partitions; the batch can be repeated"
+            servers, expected = self._options.bootstrap_servers, f"an answer about the offsets of {_listed(silent)}"
+            raise BrokerUnavailableError("reach", "broker", servers, expected=expected, got="none from their leaders", todo=todo)
+        return offsets
 
     def _check_ends(self, start: Document, seen: Seen) -> None:
         """Refuse a log that ends before where it was read to: new records there would be passed over."""
         behind = [at for at, end in seen.ends.items() if end < start.offsets.get(at, 0)]
         if not behind:
             return
-        whole = self._answers(self._asked(behind, SPEC.latest(), committed=False))
+        whole = self._patiently(lambda: self._answers(self._asked(behind, SPEC.latest(), committed=False)))
         for at in behind:  # only the stable offset may be behind: the isolation was changed
             if whole[at] < start.offsets[at]:
                 raise QueryError(
@@ -305,7 +359,7 @@ def _listed(places: Iterable[Place]) -> str:
 
 
 def _misplaced(given: str, known: Iterable[Place]) -> SettingsError:
-    expected = f"one offset for each of {_listed(known)}"
+    expected = f"offsets for some of {_listed(known)}"
     return SettingsError("use", "option", "starting or ending", expected=expected, got=given, todo="correct the offsets")
 
 

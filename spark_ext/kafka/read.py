@@ -17,8 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_ext.errors import SettingsError
 from spark_ext.kafka.clock import EventClock
+from spark_ext.kafka.java_client import java_options
 from spark_ext.kafka.limits import ReadLimits
-from spark_ext.kafka.options import SourceOptions, Start, position_text
+from spark_ext.kafka.options import CLIENT, SourceOptions, Start, position_text
 from spark_ext.kafka.planner import Planner
 from spark_ext.kafka.source import NAME, register
 from spark_ext.kafka.topics import topic_ids
@@ -91,7 +92,8 @@ def read(
         Whether good rows carry their place; without it the column is null for them.
     starting : {"earliest", "latest"}, datetime, or mapping of topic to partition to offset
         Where a new checkpoint, or a batch, starts; an old checkpoint goes on where it was. A time stands for the first
-        record at or after it. A mapping names every partition; Spark's JSON of offsets is taken too.
+        record at or after it. Partitions that a mapping does not name start at their first offset (and end at their last);
+        Spark's JSON of offsets is taken too.
     ending
         As `starting`, for a batch only; default is the end as it is at this call.
     streaming : bool
@@ -119,7 +121,8 @@ def read(
         Our own source, or Spark's connector, which has fewer of these options.
     options : mapping of str to str, optional
         Settings of the client, starting with ``kafka.``, secrets as ``${env:NAME}`` or ``${file:/path}``; further options of
-        `SourceOptions`. With ``engine="spark"``: of Spark's Kafka source, with the settings of Java's client.
+        `SourceOptions`. With ``engine="spark"``: of Spark's Kafka source, with the settings of Java's client and the same
+        references.
 
     Returns
     -------
@@ -133,14 +136,15 @@ def read(
     BrokerUnavailableError
         Nobody answers at the address within 10 s, or a topic does not exist.
     BrokerError
-        The broker does not permit it.
+        The broker does not permit it, does not let us in, or is not trusted.
     SettingsError
         An argument cannot be used.
 
     State: none beyond the offsets in the checkpoint.
     """
     names = [] if isinstance(topics, re.Pattern) else [topics] if isinstance(topics, str) else list(topics)
-    if max_offsets_per_trigger <= 0 or not (names or isinstance(topics, re.Pattern)):
+    _check_words(engine=engine, starting=starting, ending="latest" if ending is None else ending)
+    if not isinstance(max_offsets_per_trigger, int) or max_offsets_per_trigger <= 0 or not (names or isinstance(topics, re.Pattern)):
         raise SettingsError(
             "read",
             "topics",
@@ -176,7 +180,8 @@ def read(
         }
         if streaming:
             given["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
-        records = _by_spark(spark, bootstrap_servers, topics, partitions, {**given, **(options or {})}, streaming=streaming)
+        chosen = java_options(spark, {**given, **(options or {})})
+        records = _by_spark(spark, bootstrap_servers, topics, partitions, chosen, streaming=streaming)
         records = records.select(*RECORD_COLUMNS, *(["headers"] if headers else []))
         return records if format is None else cast("JsonFormat", format).parse(records)
     if format is None and (columns is not None or where):
@@ -215,6 +220,14 @@ def read(
     return _by_millrace(spark, SourceOptions.from_options(chosen), streaming=streaming)
 
 
+def _check_words(*, engine: str, starting: Start, ending: Start) -> None:
+    if engine not in ("millrace", "spark"):
+        raise _refused("engine", "'millrace' or 'spark'", repr(engine), "correct it")
+    for name, position in (("starting", starting), ("ending", ending)):
+        if not isinstance(position, str | datetime | Mapping):
+            raise _refused(name, "'earliest', 'latest', a time with its zone, or offsets", repr(position), "correct it")
+
+
 def _by_millrace(spark: SparkSession, options: SourceOptions, *, streaming: bool) -> DataFrame:
     register(spark)
     # Fail now, where the user stands: later the text comes wrapped in Spark's.
@@ -222,11 +235,21 @@ def _by_millrace(spark: SparkSession, options: SourceOptions, *, streaming: bool
     try:
         if streaming:
             planner.initial()
+            planner.check_group()
             return spark.readStream.format(NAME).options(**options.to_options()).load()
         start, end = planner.whole()
     finally:
         planner.close()
-    fixed = replace(options, starting=_by_topic(start.offsets), ending=_by_topic(end.offsets))
+    starts, ends = _by_topic(start.offsets), _by_topic(end.offsets)
+    fixed = replace(
+        options,
+        topics=tuple(starts),
+        topic_pattern=None,
+        partitions={topic: tuple(numbers) for topic, numbers in starts.items()},
+        starting=starts,
+        ending=ends,
+        ids=json.dumps(dict(start.ids)),
+    )
     return spark.read.format(NAME).options(**fixed.to_options()).load()
 
 
@@ -243,7 +266,8 @@ def _by_spark(
         subscription = {"subscribePattern": _inline(topics)}
     else:
         names = [topics] if isinstance(topics, str) else list(topics)
-        topic_ids(spark, servers, names, given)  # fail now: Spark's source waits for a missing broker far too long
+        java = f"{CLIENT}security.protocol" in given  # whose authorities need not be librdkafka's
+        topic_ids(spark, servers, names, given, java=java)  # fail now: Spark's source waits for a missing broker far too long
         assigned = {"assign": json.dumps({topic: list(numbers) for topic, numbers in (partitions or {}).items()})}
         subscription = assigned if partitions else {"subscribe": ",".join(names)}
     reader = spark.readStream if streaming else spark.read

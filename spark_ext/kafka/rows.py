@@ -26,10 +26,18 @@ from spark_ext.ingest.filters import conditions_from_json
 from spark_ext.ingest.tags import DEAD, EVENT_CLOCK, RANGE, SOURCE
 from spark_ext.kafka.aggregated import AggregatedRows
 from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation
-from spark_ext.kafka.options import SourceOptions, resolve
+from spark_ext.kafka.options import SourceOptions
 from spark_ext.kafka.ranges import Account, DecodedRows, Decoder, RawRows, Rows
+from spark_ext.kafka.references import resolve
 
-__all__ = ["clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
+__all__ = ["block_rows", "clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
+
+
+WORKER_AHEAD_BYTES: Final = 64 * 1024 * 1024  # what all partitions of a worker hold ahead of their readers
+MOST_AHEAD_BYTES: Final = 4 * 1024 * 1024  # of one partition
+LEAST_AHEAD_BYTES: Final = 64 * 1024
+LEAST_ROWS: Final = 256
+BLOCK_CELLS: Final = 2_000_000  # a decoder notes 21 bytes for each
 
 
 def _struct(**types: DataType) -> StructType:
@@ -78,9 +86,10 @@ def clock_row(schema: pa.Schema, shown_us: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([known.get(field.name, pa.nulls(1, field.type)) for field in schema], schema=schema)
 
 
-def fetch_settings(options: SourceOptions) -> FetchSettings:
-    """Return what a fetcher needs to know, secrets resolved."""
+def fetch_settings(options: SourceOptions, partitions: int) -> FetchSettings:
+    """Return what a fetcher needs to know, secrets resolved; `partitions` share the memory of a worker."""
     return FetchSettings(
+        prefetch_bytes=max(LEAST_AHEAD_BYTES, min(MOST_AHEAD_BYTES, WORKER_AHEAD_BYTES // max(1, partitions))),
         bootstrap_servers=options.bootstrap_servers,
         client=resolve(options.client),
         fetcher=cast(FetcherName, options.fetcher),
@@ -88,6 +97,12 @@ def fetch_settings(options: SourceOptions) -> FetchSettings:
         want_keys=True,
         want_headers=options.headers,
     )
+
+
+def block_rows(options: SourceOptions) -> int:
+    """Return how many rows a block may have: fewer of very wide ones."""
+    fields = 1 if options.format is None else len(json.loads(options.format)["schema"]["fields"])
+    return min(options.max_rows_per_block, max(LEAST_ROWS, BLOCK_CELLS // fields))
 
 
 @lru_cache(maxsize=8)

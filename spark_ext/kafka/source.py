@@ -24,11 +24,12 @@ from spark_ext.kafka.offsets import Document, Range, cut, ranges
 from spark_ext.kafka.options import SourceOptions
 from spark_ext.kafka.planner import Planner
 from spark_ext.kafka.ranges import read_range
-from spark_ext.kafka.rows import clock_row, fetch_settings, rows_for, schema_of
+from spark_ext.kafka.rows import block_rows, clock_row, fetch_settings, rows_for, schema_of
 
 __all__ = ["NAME", "MillraceKafka", "register"]
 
 NAME: Final = "millrace_kafka"
+OPENED: Final = 32  # fetchers that a task has under way: fewer than a worker keeps
 
 _knowing: WeakSet[SparkSession] = WeakSet()
 
@@ -45,6 +46,7 @@ class Task(InputPartition):
     """What one Spark task reads."""
 
     ranges: tuple[Range, ...]
+    partitions: int  # of the stream: any of them may come to a worker
     clock_us: int | None = None
 
 
@@ -156,10 +158,10 @@ def _read_options(given: tuple[tuple[str, str], ...]) -> SourceOptions:
 
 def _tasks(start: Document, end: Document, options: SourceOptions) -> list[InputPartition]:
     work = cut(ranges(start, end), tasks=options.tasks, min_offsets=options.min_offsets_per_task)
-    tasks = [Task(tuple(one)) for one in work]
-    if end.clock is not None and end.clock.shown_us is not None:
+    tasks = [Task(tuple(one), len(end.offsets)) for one in work]
+    if options.clock is not None and end.clock is not None and end.clock.shown_us is not None:
         first = tasks[0].ranges if tasks else ()
-        tasks[:1] = [Task(first, end.clock.shown_us)]
+        tasks[:1] = [Task(first, len(end.offsets), end.clock.shown_us)]
     return list(tasks)
 
 
@@ -170,7 +172,12 @@ def _read(partition: InputPartition, options: SourceOptions, schema: StructType)
     rows = rows_for(options, rows_schema)
     if partition.clock_us is not None:
         yield clock_row(rows_schema, partition.clock_us)
-    settings = fetch_settings(options)
-    for one in partition.ranges:
-        fetcher = fetcher_for(settings, one.topic, one.partition, one.first)
-        yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=options.max_rows_per_block)
+    settings = fetch_settings(options, partition.partitions)
+    for at in range(0, len(partition.ranges), OPENED):
+        some = partition.ranges[at : at + OPENED]
+        # All are asked before the first is read: their answers come at the same time.
+        for one in some:
+            fetcher_for(settings, one.topic, one.partition, one.first)
+        for one in some:
+            fetcher = fetcher_for(settings, one.topic, one.partition, one.first)
+            yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=block_rows(options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,8 @@ from spark_ext.kafka.options import Place, SourceOptions
 from spark_ext.kafka.rows import decoder_of, fetch_settings
 
 __all__ = ["Tail"]
+
+MANY: Final = 1_000  # partitions: a few records of each are read, and nothing ahead of them
 
 
 class Tail:
@@ -31,7 +33,7 @@ class Tail:
         assert options.format is not None  # noqa: S101 (checked with the options)
         self._name: str = json.loads(options.format)["event_time"]
         self._decoder = decoder_of(options.format, (self._name,), "[]")
-        self._settings = fetch_settings(options)
+        self._settings = fetch_settings(options, MANY)
         self._sample = sample
 
     def newest(self, spans: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:

@@ -141,7 +141,7 @@ def test_two_brokers_do_not_collide(broker: Broker, breakable: Broker) -> None:
 def test_a_port_lost_to_another_broker_is_tried_again(breakable: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [Ports(breakable.nodes[0].port, choose_ports(1)[0].controller)]
     attempts = iter([taken, choose_ports(1)])
-    monkeypatch.setattr(cluster, "choose_ports", lambda nodes: next(attempts))
+    monkeypatch.setattr(cluster, "choose_ports", lambda nodes, further: next(attempts))
     with Broker() as second:
         assert next(attempts, None) is None, "it took both"
         assert second.bootstrap_servers != breakable.bootstrap_servers

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from kafka import KafkaProducer
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from spark_ext.broker import Broker
@@ -333,6 +334,29 @@ def test_seeks_back_and_forth_deliver_nothing_outdated(opened: Opener, plain: li
         assert read(fetcher, start, end) == plain[start:end]
 
 
+def test_a_header_name_that_is_no_text_is_shown_or_refused(broker: Broker, opened: Opener, name: FetcherName) -> None:
+    class Raw(str):
+        __slots__ = ()
+
+        def encode(self, *_: object, **__: object) -> bytes:
+            return b"\xff\xfe"
+
+    topic = f"raw-names-{name}"
+    create(broker, topic)
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    producer.send(topic, b"v", headers=[(Raw("x"), b"1")], partition=0).get(30)
+    producer.close()
+    fetcher = opened(topic)
+    fetcher.seek(0)
+    if name == "librdkafka":
+        headers = fetcher.fetch(1, 10).headers
+        assert headers is not None
+        assert strings(headers.names) == [b"\xff\xfe"]
+        return
+    with pytest.raises(FetcherUnusableError, match=f"cannot read record '{topic}-0 at 0'.*use fetcher='librdkafka', which shows them"):
+        fetcher.fetch(1, 10)
+
+
 def test_the_same_place_is_no_seek(opened: Opener, plain: list[Row]) -> None:
     fetcher = opened("plain")
     assert read(fetcher, 10, 20) == plain[10:20]
@@ -532,6 +556,7 @@ def test_a_worker_keeps_its_fetchers(broker: Broker, plain: list[Row], name: Fet
 @pytest.mark.usefixtures("_clean_worker")
 def test_a_worker_closes_what_it_used_least_recently(broker: Broker, plain: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "MOST", 2)
+    monkeypatch.setattr(worker, "MOST_SHARED", 2)
     create(broker, "many", partitions=3)
     settings = FetchSettings(bootstrap_servers=broker.bootstrap_servers, want_keys=True)
     zero, one = (fetcher_for(settings, "many", partition, 0) for partition in (0, 1))

@@ -12,16 +12,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from spark_ext import kafka
 from spark_ext.broker import Broker
 from spark_ext.errors import BrokerError, BrokerUnavailableError, SettingsError
 from spark_ext.kafka.topics import Admin, _ids_by_jvm, topic_ids
-from tests.kafka_topics import Batches, consume, delete_records, produce, run_to_end, running
+from tests.kafka_topics import Batches, consume, delete_records, make_again, produce, run_to_end, running
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
@@ -33,14 +31,6 @@ def read(spark: SparkSession, broker: Broker, topics: Any, **given: Any) -> Data
 
 def document(checkpoint: Path, batch: int) -> Any:
     return json.loads((checkpoint / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2])
-
-
-def make_again(broker: Broker, topic: str) -> None:
-    client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    client.delete_topics([topic])[topic].result(30)
-    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), retry=retry_if_exception_type(BrokerError)):
-        with attempt:  # the broker deletes in the background
-            broker.create_topic(topic)
 
 
 def test_a_topic_that_was_made_again_is_refused(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
@@ -105,7 +95,7 @@ def test_a_start_outside_the_log_is_refused_at_once(spark: SparkSession, broker:
     produce(broker, "outside", [b"a"] * 10)
     with pytest.raises(SettingsError, match=r"expected at most 10, the end of outside\[0\], got 11"):
         read(spark, broker, "outside", starting={"outside": {0: 11}})
-    with pytest.raises(SettingsError, match=r"expected one offset for each of outside\[0\], got outside\[0\], outside\[1\]"):
+    with pytest.raises(SettingsError, match=r"expected offsets for some of outside\[0\], got outside\[1\]"):
         read(spark, broker, "outside", starting={"outside": {0: 1, 1: 0}})
     delete_records(broker, "outside", {0: 5})
     with pytest.raises(Exception, match=r"cannot read offsets 'outside\[0\] 2\.\.4'"):

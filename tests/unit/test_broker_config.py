@@ -4,6 +4,7 @@ import pytest
 
 from spark_ext.broker import Broker
 from spark_ext.broker.config import ClusterConfig, Ports
+from spark_ext.broker.ports import choose_ports
 from spark_ext.errors import BrokerError
 
 THREE = [Ports(broker=20000 + n, controller=30000 + n) for n in (1, 2, 3)]
@@ -26,6 +27,31 @@ def test_every_socket_is_on_the_loopback() -> None:
     assert got["listeners"] == "BROKER://127.0.0.1:20002,CONTROLLER://127.0.0.1:30002"
     assert got["advertised.listeners"] == "BROKER://127.0.0.1:20002"
     assert got["controller.quorum.voters"] == "1@127.0.0.1:30001,2@127.0.0.1:30002,3@127.0.0.1:30003"
+
+
+def test_further_listeners_are_on_the_loopback_too() -> None:
+    ports = [Ports(broker=20001, controller=30001, further=(20002, 20003))]
+    got = settings(ClusterConfig(1, {"listener.name.tls.ssl.client.auth": "required"}, {"TLS": "SSL", "LOGIN": "SASL_SSL"}), 1, ports)
+    offered = "BROKER://127.0.0.1:20001,TLS://127.0.0.1:20002,LOGIN://127.0.0.1:20003"
+    assert got["advertised.listeners"] == offered
+    assert got["listeners"] == f"{offered},CONTROLLER://127.0.0.1:30001"
+    assert got["listener.security.protocol.map"] == "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,LOGIN:SASL_SSL"
+    assert got["inter.broker.listener.name"] == "BROKER"
+    assert got["listener.name.tls.ssl.client.auth"] == "required"
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("BROKER", "SSL"), ("CONTROLLER", "SSL"), ("tls", "SSL"), ("A:SSL,B", "SSL"), ("", "SSL"), ("TLS", "TLS")]
+)
+def test_a_listener_that_kafka_would_not_take_is_refused(name: str, protocol: str) -> None:
+    with pytest.raises(BrokerError, match=r"cannot set listener '.*': expected a name of capital letters.*; correct it"):
+        Broker(listeners={name: protocol})
+
+
+def test_every_port_of_every_node_is_another_one() -> None:
+    chosen = choose_ports(3, further=2)
+    assert [len(own.further) for own in chosen] == [2, 2, 2]
+    assert len({port for own in chosen for port in (own.broker, own.controller, *own.further)}) == 12
 
 
 @pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, "1", "1"), (3, "3", "2")])
@@ -60,3 +86,5 @@ def test_properties_cannot_smuggle_in_another(key: str, value: str) -> None:
 def test_a_stopped_broker_has_no_address() -> None:
     with pytest.raises(BrokerError, match="expected a node from 1 to 1 of a started broker, got 0 started nodes; start the broker"):
         _ = Broker().bootstrap_servers
+    with pytest.raises(BrokerError, match="expected a node from 1 to 1 of a started broker, got 0 started nodes; start the broker"):
+        Broker(listeners={"TLS": "SSL"}).servers("TLS")

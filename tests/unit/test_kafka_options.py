@@ -11,7 +11,8 @@ import pytest
 
 from spark_ext.errors import SettingsError
 from spark_ext.kafka.limits import Allowance, ReadLimits, read_limits
-from spark_ext.kafka.options import SourceOptions, resolve
+from spark_ext.kafka.options import SourceOptions
+from spark_ext.kafka.references import resolve
 
 GIVEN = {"bootstrap_servers": "h:1", "topics": "a,b"}
 
@@ -68,12 +69,18 @@ def test_defaults_and_text_there_and_back() -> None:
         ("starting", "{}", "or offsets as"),
         ("ending", '{"a": 3}', "or offsets as"),
         ("partitions", '{"a": []}', "expected JSON such as"),
-        ("partitions", '{"c": [0]}', r"expected some of the topics \['a', 'b'\], got \['c'\]"),
+        ("partitions", '{"c": [0]}', r"expected numbers for each of \['a', 'b'\], got \['c'\]"),
         ("source", "maybe", "expected true or false"),
         ("isolation", "dirty", "expected read_committed or read_uncommitted"),
         ("on_lost", "ignore", "expected fail or record"),
         ("topic_pattern", "a.*", "expected topics or topic_pattern, got both"),
-        ("topics", "", "expected names separated by commas"),
+        ("topics", "", "expected different names separated by commas"),
+        ("topics", "a,a", "expected different names separated by commas"),
+        ("columns", '["n", "n"]', "expected different names separated by commas"),
+        ("partitions", '{"a": [0]}', r"expected numbers for each of \['a', 'b'\], got \['a'\]"),
+        ("group", " ", "expected the name of a consumer group"),
+        ("format", "null", r"expected the text of a format's to_json\(\)"),
+        ("kafka.check.crcs", "false", "expected a setting that the source leaves to you, got one it sets itself; leave it out"),
         ("format", "{", r"expected the text of a format's to_json\(\)"),
         ("kafka.bootstrap.servers", "h:2", "use bootstrap_servers instead"),
         ("kafka.group.id", "g", "use group instead"),

@@ -9,7 +9,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE as NO_TIMESTAMP
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from spark_ext.errors import EngineError, SettingsError
-from spark_ext.kafka.fetch.objects import ObjectFetcher, Record
+from spark_ext.kafka.fetch.objects import ObjectFetcher, Record, header_names
 from spark_ext.kafka.fetch.protocol import OffsetOutOfRangeError, damaged, unavailable
 from spark_ext.kafka.fetch.settings import FetchSettings, librdkafka_properties
 
@@ -18,6 +18,8 @@ __all__ = ["ConfluentFetcher"]
 OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
 DAMAGED: Final = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._UNDERFLOW, KafkaError.INVALID_MSG})  # noqa: SLF001
 FINAL: Final = frozenset({KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED})  # noqa: SLF001
+BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+GROUP_FORBIDDEN: Final = KafkaError.GROUP_AUTHORIZATION_FAILED
 PARTITION_EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 ANSWER_TIMEOUT_S: Final = 5.0
 
@@ -49,7 +51,8 @@ class ConfluentFetcher(ObjectFetcher):
         self._consumer.close()
 
     def _hear(self, error: KafkaError) -> None:
-        self._note = error.str()
+        if error.code() != BROKERS_DOWN or not self._note:  # which comes behind the reason
+            self._note = error.str()
 
     def _restart(self, offset: int) -> None:
         self._consumer.unassign()
@@ -65,12 +68,15 @@ class ConfluentFetcher(ObjectFetcher):
                 self._reached = message.offset() + 1
             elif error.code() == PARTITION_EOF:
                 self._reached = max(self._reached, message.offset())
-            else:
+            elif error.code() != GROUP_FORBIDDEN:  # the group is never used
                 self._error = self._error or self._failure(error)
 
     def _record(self, message: Any) -> Record:
         kind, timestamp = message.timestamp()
-        headers = [(name.encode(), value) for name, value in message.headers() or ()] if self._settings.want_headers else []
+        try:
+            headers = [(name.encode(), value) for name, value in message.headers() or ()] if self._settings.want_headers else []
+        except SystemError as error:  # how it says that a name is not UTF-8
+            raise header_names(self._topic, self._partition, message.offset()) from error
         return Record(message.offset(), -1 if kind == NO_TIMESTAMP else timestamp, message.key(), message.value(), headers)
 
     def _failure(self, error: KafkaError) -> EngineError | None:
@@ -86,6 +92,13 @@ class ConfluentFetcher(ObjectFetcher):
         if error.code() in FINAL:
             return unavailable(self._settings, self._topic, self._partition, self._reached, self._reached + 1, error.str())
         return None
+
+    def _ask_why(self) -> str:
+        try:
+            error = self._consumer.list_topics(self._topic, ANSWER_TIMEOUT_S).topics[self._topic].error
+        except KafkaException as failure:
+            error = failure.args[0]
+        return error.str() if error is not None else ""
 
     def _watermarks(self) -> tuple[int, int] | tuple[None, None]:
         try:

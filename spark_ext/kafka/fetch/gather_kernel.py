@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from spark_ext.ingest.jit import njit
 
-__all__ = ["destroy", "gather", "gather_headers", "measure", "measure_headers"]
+__all__ = ["destroy", "gather", "gather_headers", "measure", "measure_headers", "outdated"]
 
 # where the fields of rd_kafka_message_t are where pointers have 64 bits; the bindings check it
 ERROR: Final = 0
@@ -133,6 +133,14 @@ def measure(pointers: Any, begin: Any, held: Any, position: Any, end: Any, sums:
         sums[0] += _load_i64(message + VALUE_SIZE)
         sums[1] += _load_i64(message + KEY_SIZE)
     return held, position
+
+
+@njit()
+def outdated(pointers: Any, begin: int, held: int, position: int) -> int:
+    """Return the first message from `begin` on that is an error, or is not before `position`."""
+    while begin < held and _load_i32(pointers[begin] + ERROR) == 0 and _load_i64(pointers[begin] + OFFSET) < position:
+        begin += 1
+    return begin
 
 
 @njit(inline="always")

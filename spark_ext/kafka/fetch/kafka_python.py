@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 
 from spark_ext.errors import EngineError, SettingsError
-from spark_ext.kafka.fetch.objects import ObjectFetcher, Record
+from spark_ext.kafka.fetch.objects import ObjectFetcher, Record, header_names
 from spark_ext.kafka.fetch.protocol import FetcherUnusableError, OffsetOutOfRangeError, damaged, unavailable
 from spark_ext.kafka.fetch.settings import FETCH_WAIT_MS, FetchSettings
 
@@ -52,9 +55,10 @@ class KafkaPythonFetcher(ObjectFetcher):
     def _restart(self, offset: int) -> None:
         if self._consumer is None:  # only now: its constructor waits for a broker
             try:
-                self._consumer = KafkaConsumer(**self._config)
+                with _overheard() as said:
+                    self._consumer = KafkaConsumer(**self._config)
             except kafka_errors.KafkaError as error:
-                raise self._unavailable(error) from error
+                raise self._unavailable(said.reason or error) from error
             self._consumer.assign([self._place])
         self._consumer.seek(self._place, offset)
 
@@ -83,6 +87,8 @@ class KafkaPythonFetcher(ObjectFetcher):
         self._note = f"{type(error).__name__}: {error}"
         if isinstance(error, kafka_errors.OffsetOutOfRangeError | kafka_errors.LogTruncationError):
             return OffsetOutOfRangeError(self._topic, self._partition, self._reached, *self._watermarks())
+        if isinstance(error, kafka_errors.CorruptRecordError) and "UnicodeDecodeError" in str(error):
+            return header_names(self._topic, self._partition, self._reached)
         if isinstance(error, kafka_errors.CorruptRecordError):
             return damaged(self._topic, self._partition, self._reached, self._note)
         if isinstance(error, kafka_errors.UnsupportedCodecError):
@@ -96,6 +102,13 @@ class KafkaPythonFetcher(ObjectFetcher):
             )
         return None if isinstance(error, kafka_errors.RetriableError) else self._unavailable(error)
 
+    def _ask_why(self) -> str:
+        try:
+            self._consumer.beginning_offsets([self._place], ANSWER_TIMEOUT_MS)
+        except kafka_errors.KafkaError as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
     def _unavailable(self, error: Exception) -> EngineError:
         why = f"{type(error).__name__}: {error}"
         return unavailable(self._settings, self._topic, self._partition, self.position, self.position + 1, why)
@@ -107,6 +120,28 @@ class KafkaPythonFetcher(ObjectFetcher):
         except kafka_errors.KafkaError:
             return None, None
         return low, high
+
+
+class _Overheard(logging.Handler):
+    """The last error that kafka-python logged, of logins rather than of connections: what it raises after them has no reason."""
+
+    reason: Exception | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for said in record.args if isinstance(record.args, tuple) else ():
+            late = isinstance(said, kafka_errors.KafkaTimeoutError) or isinstance(self.reason, kafka_errors.SaslAuthenticationFailedError)
+            if isinstance(said, Exception) and not late:
+                self.reason = said
+
+
+@contextmanager
+def _overheard() -> Iterator[_Overheard]:
+    ear, log = _Overheard(logging.WARNING), logging.getLogger("kafka.net.manager")
+    log.addHandler(ear)
+    try:
+        yield ear
+    finally:
+        log.removeHandler(ear)
 
 
 def _config(settings: FetchSettings) -> dict[str, Any]:

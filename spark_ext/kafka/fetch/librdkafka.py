@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_ext.errors import BrokerUnavailableError
+from spark_ext.errors import EngineError
 from spark_ext.ingest.records import Bytes, Headers, Records
 from spark_ext.kafka.fetch import gather_kernel
 from spark_ext.kafka.fetch.librdkafka_api import Message, address_of, load
@@ -47,6 +47,7 @@ class LibrdkafkaFetcher(Fetcher):
         self._pid = os.getpid()
         self._closed = False
         self._queue: int | None = None
+        self._mean_bytes = 0.0  # of the records of the last call
         self._pointers = np.empty(POINTERS, np.int64)
         self._held = 0
         self._note = ""
@@ -60,8 +61,15 @@ class LibrdkafkaFetcher(Fetcher):
     def seek(self, offset: int) -> None:  # noqa: D102 (Fetcher's)
         if self._queue is not None and self._floor <= offset <= self.position:
             return
-        self._stop()
+        if self._queue is None or not self.position < offset <= self.position + self._within_reach():
+            self._stop()
         self.position = self._floor = offset
+        if self._queue is None:
+            self._start()  # records come while the caller does something else
+
+    def _within_reach(self) -> int:
+        """Return how many records ahead are about to come anyway: another worker read some of what was prefetched here."""
+        return int(self._settings.prefetch_bytes / self._mean_bytes) if self._mean_bytes else 0
 
     def close(self) -> None:  # noqa: D102 (Fetcher's)
         if self._closed or self._pid != os.getpid():  # a fork has no threads that could stop anything
@@ -90,6 +98,8 @@ class LibrdkafkaFetcher(Fetcher):
                 taken = stop
             if taken < min(self._held, limit) and not self._pass_over(taken, end):
                 break
+        if taken:
+            self._mean_bytes = max(1.0, float(sums.sum()) / taken)
         return self._gather(taken, sums)
 
     def _start(self) -> None:
@@ -138,9 +148,10 @@ class LibrdkafkaFetcher(Fetcher):
             self._fail(code, text, end)
             self._start()
             return True
-        gather_kernel.destroy(self._pointers, index, index + 1, self._destroy)
-        self._pointers[index : self._held - 1] = self._pointers[index + 1 : self._held].copy()
-        self._held -= 1
+        stop = max(index + 1, gather_kernel.outdated(self._pointers, index, self._held, self.position))
+        gather_kernel.destroy(self._pointers, index, stop, self._destroy)
+        self._pointers[index : self._held - (stop - index)] = self._pointers[stop : self._held].copy()
+        self._held -= stop - index
         return True
 
     def _fail(self, code: int, text: str, end: int) -> None:
@@ -155,8 +166,10 @@ class LibrdkafkaFetcher(Fetcher):
         elif code in FINAL:
             raise self._unavailable(end)
 
-    def _unavailable(self, end: int) -> BrokerUnavailableError:
+    def _unavailable(self, end: int) -> EngineError:
         self._client.take_events()
+        if not (self._client.last_error or self._note):
+            self._client.watermarks(self._topic, self._partition)  # of what it may not see, a consumer hears nothing
         why = "; ".join(part for part in (self._client.last_error, self._note) if part)
         settings = self._settings
         return unavailable(settings, self._topic, self._partition, self.position, end, why)

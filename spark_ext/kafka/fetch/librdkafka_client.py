@@ -19,6 +19,7 @@ EVENT_ERROR: Final = 0x8
 NO_CONSUMER_CLOSE: Final = 0x8
 TEXT_BYTES: Final = 512
 ANSWER_TIMEOUT_MS: Final = 5_000
+AFTERWARDS: Final = "brokers are down"  # comes behind the reason
 QUIET: Final = 5  # syslog's "notice": what is less urgent is for librdkafka's own debugging
 
 Watermarks = tuple[int, int] | tuple[None, None]
@@ -79,7 +80,9 @@ class Client:
         library = self.library
         while event := library.rd_kafka_queue_poll(self._events, 0):
             if library.rd_kafka_event_type(event) == EVENT_ERROR:
-                self.last_error = _text(library.rd_kafka_event_error_string(event))
+                text = _text(library.rd_kafka_event_error_string(event))
+                if not (self.last_error and text.endswith(AFTERWARDS)):
+                    self.last_error = text
             elif library.rd_kafka_event_type(event) == EVENT_LOG:
                 facility, line, level = ctypes.c_char_p(), ctypes.c_char_p(), ctypes.c_int()
                 library.rd_kafka_event_log(event, ctypes.byref(facility), ctypes.byref(line), ctypes.byref(level))
@@ -92,7 +95,10 @@ class Client:
         failed = self.library.rd_kafka_query_watermark_offsets(
             self._handle, topic.encode(), partition, ctypes.byref(low), ctypes.byref(high), ANSWER_TIMEOUT_MS
         )
-        return (None, None) if failed else (low.value, high.value)
+        if failed:
+            self.last_error = self.last_error or _text(self.library.rd_kafka_err2str(failed))
+            return None, None
+        return low.value, high.value
 
     def release(self, topic: str, partition: int) -> None:
         """Let a partition go, and the client itself with the last one."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from spark_ext.errors import EngineError
 from spark_ext.ingest.records import Bytes, Headers, Records
-from spark_ext.kafka.fetch.protocol import no_strings, unavailable
+from spark_ext.kafka.fetch.protocol import FetcherUnusableError, no_strings, unavailable
 from spark_ext.kafka.fetch.settings import FetchSettings
 
-__all__ = ["ObjectFetcher", "Record"]
+__all__ = ["ObjectFetcher", "Record", "header_names"]
 
 MOST: Final = 10_000  # records of one call: these hold objects, so blocks are smaller
 FILL_S: Final = 0.01
@@ -59,6 +59,10 @@ class ObjectFetcher(ABC):
     def _pull(self, wanted: int, wait_s: float) -> None:
         """Move what comes to `_pending`, and set `_reached`, `_error` or `_note`."""
 
+    @abstractmethod
+    def _ask_why(self) -> str:
+        """Return what the broker says of the partition: of one that it may not see, a consumer hears nothing."""
+
     def seek(self, offset: int) -> None:  # noqa: D102 (Fetcher's)
         if self._running and self._floor <= offset <= self.position:
             return
@@ -78,7 +82,8 @@ class ObjectFetcher(ABC):
                     self._stop()  # a repeated call starts again at the position instead of behind the error
                     raise error
                 if time.monotonic() >= deadline and self._reached <= self.position:
-                    raise unavailable(self._settings, self._topic, self._partition, self.position, end, self._note)
+                    why = self._note or self._ask_why()
+                    raise unavailable(self._settings, self._topic, self._partition, self.position, end, why)
             if self._pending:
                 block = self._take(end, limit - len(taken))
                 if not block and self._pending:
@@ -115,6 +120,18 @@ class ObjectFetcher(ABC):
         if self._error is None:
             self._pull(wanted, wait_s)
         return bool(self._pending)
+
+
+def header_names(topic: str, partition: int, offset: int) -> FetcherUnusableError:
+    """Return the error of a client that cannot show a record whose header names are not text."""
+    return FetcherUnusableError(
+        "read",
+        "record",
+        f"{topic}-{partition} at {offset}",
+        expected="header names in UTF-8, with this client",
+        got="bytes that are none",
+        todo="use fetcher='librdkafka', which shows them",
+    )
 
 
 def _columns(records: list[Record], settings: FetchSettings) -> Records:

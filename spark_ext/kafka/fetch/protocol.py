@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from typing import Final, Protocol
 
 import numpy as np
 
 from spark_ext.errors import BrokerUnavailableError, EngineError
 from spark_ext.ingest.records import Bytes, Records
 from spark_ext.kafka.fetch.settings import FetchSettings
+from spark_ext.kafka.refusals import forbidden, login_refused, without_secrets
 
 __all__ = ["DamagedRecordsError", "Fetcher", "FetcherUnusableError", "OffsetOutOfRangeError", "damaged", "no_strings", "unavailable"]
+
+FORBIDDEN: Final = re.compile(r"Topic authorization failed|TopicAuthorization")  # librdkafka's words, kafka-python's
 
 
 class OffsetOutOfRangeError(EngineError, LookupError):
@@ -82,6 +86,8 @@ class Fetcher(Protocol):
         ------
         BrokerUnavailableError
             Nothing came for `timeout_s`.
+        BrokerError
+            The broker does not permit it, or for `timeout_s` did not let us in.
         OffsetOutOfRangeError
             The broker has no records at `position`.
         DamagedRecordsError
@@ -92,15 +98,20 @@ class Fetcher(Protocol):
         """Give connections and memory back; the fetcher cannot be used afterwards."""
 
 
-def unavailable(settings: FetchSettings, topic: str, partition: int, position: int, end: int, why: str) -> BrokerUnavailableError:
-    """Return the error of a fetcher that cannot go on."""
+def unavailable(settings: FetchSettings, topic: str, partition: int, position: int, end: int, why: str) -> EngineError:
+    """Return the error of a fetcher that cannot go on, by what the client last said."""
+    client = settings.properties
+    if FORBIDDEN.search(why):
+        return forbidden("topic", topic, "READ on the topic", client, why)
+    if refused := login_refused(settings.bootstrap_servers, client, why):
+        return refused
     return BrokerUnavailableError(
         "reach",
         "broker",
         settings.bootstrap_servers,
         expected=f"records {position} to {end - 1} of {topic}-{partition}, or their gap, within {settings.timeout_s:g} s",
-        got=f"no answer: {why or 'no reason known'}",
-        todo="start the broker, or correct bootstrap_servers, the topic or the client's security settings; the batch can be repeated",
+        got=f"no answer: {without_secrets(why, client) or 'no reason known'}",
+        todo="start the broker, or correct bootstrap_servers, the topic, or the user and its permissions; the batch can be repeated",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from spark_ext.errors import SettingsError
 
-__all__ = ["FETCH_WAIT_MS", "FetchSettings", "FetcherName", "Isolation", "librdkafka_properties"]
+__all__ = ["FETCH_WAIT_MS", "OWNED", "FetchSettings", "FetcherName", "Isolation", "librdkafka_properties"]
 
 FetcherName = Literal["auto", "librdkafka", "confluent", "kafka-python"]
 Isolation = Literal["read_committed", "read_uncommitted"]

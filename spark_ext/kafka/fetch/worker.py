@@ -14,7 +14,8 @@ from spark_ext.kafka.fetch.settings import FetchSettings
 
 __all__ = ["close_all", "fetcher_for"]
 
-MOST: Final = 64
+MOST: Final = 64  # each with connections and threads of its own
+MOST_SHARED: Final = 1024  # of those that share a client
 
 _Key = tuple[FetchSettings, str, int]
 
@@ -28,7 +29,8 @@ def fetcher_for(settings: FetchSettings, topic: str, partition: int, start: int)
     """Return this process's fetcher of a partition, at `start`.
 
     The same fetcher comes back in the next batch, with what it prefetched meanwhile. The least recently used
-    one is closed beyond 64. One task at a time may use a fetcher, as Spark's Python workers do.
+    one is closed beyond 64, or beyond 1,024 where they share their connections. One task at a time may use
+    a fetcher, as Spark's Python workers do.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def fetcher_for(settings: FetchSettings, topic: str, partition: int, start: int)
             fetcher = open_fetcher(settings, topic, partition)
             _kept[key] = fetcher
         _kept.move_to_end(key)
-        while len(_kept) > MOST:
+        while len(_kept) > (MOST_SHARED if fetcher.chosen == "librdkafka" else MOST):
             _kept.popitem(last=False)[1].close()
         fetcher.seek(start)
         return fetcher
