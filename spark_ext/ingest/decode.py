@@ -7,58 +7,28 @@ that are good, match the filter, and for the fields that are asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql.types import StructType
 
 from spark_ext.ingest.block import BEHIND_ALL, Block
 from spark_ext.ingest.codes import GOOD, REASONS
+from spark_ext.ingest.decoded import Decoded
 from spark_ext.ingest.fields import Fields
 from spark_ext.ingest.filters import Conditions
 from spark_ext.ingest.records import Records
 from spark_ext.ingest.scanner import Scanner
 
-__all__ = ["Decoded", "Decoder"]
+__all__ = ["ScanningDecoder"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A block of records, judged.
-
-    Attributes
-    ----------
-    columns : pyarrow.RecordBatch
-        The fields that were asked for, one row per good record that matches the filter, in the order of the records.
-    good, bad : ndarray int64
-        Which records those rows are, and which are bad; both ascending.
-    reasons : list of str
-        Why, one per bad record.
-    details : list of str or None
-        The field that a reason is about.
-    filtered : int
-        Good records that do not match the filter.
-    drift : int
-        Good records whose names are not the declared ones: one more, or one left out.
-    """
-
-    columns: pa.RecordBatch
-    good: NDArray[np.int64]
-    bad: NDArray[np.int64]
-    reasons: list[str]
-    details: list[str | None]
-    filtered: int
-    drift: int
-
-
-class Decoder:
-    """Decode records of one format; made once per worker, used for every block.
+class ScanningDecoder:
+    """Decode records of a format whose values a scanner judges.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from spark_ext.ingest.schema import check_schema
 from spark_ext.ingest.tags import DEAD, SOURCE
 
 if TYPE_CHECKING:
-    from spark_ext.ingest.decode import Decoder
+    from spark_ext.ingest.decoded import Decoder
 
 __all__ = ["Format", "format_from_json"]
 
@@ -79,16 +79,22 @@ class Format:
         SchemaError, SettingsError
             A field is not declared, or a condition cannot be used.
         """
+        rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
+        from spark_ext.ingest.decode import ScanningDecoder  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
+
+        return ScanningDecoder(self.schema, self._scanner(), columns=self._known(columns), where=self._conditions(where), **rules)
+
+    def _known(self, columns: Sequence[str] | None) -> list[str]:
         declared = self.schema.fieldNames()
         missing = [name for name in columns or () if name not in declared]
         if missing:
             raise SchemaError(
                 "select", "columns", ",".join(missing), expected=f"some of {declared}", got=repr(missing), todo="declare them in the schema"
             )
-        rules = {name: getattr(self, name) for name in ("event_time", "earliest", "ahead", "max_value_bytes", "refuse")}
-        from spark_ext.ingest.decode import Decoder  # noqa: PLC0415 (loads numba, which processes that only plan do not need)
+        return declared if columns is None else list(columns)
 
-        return Decoder(self.schema, self._scanner(), columns=columns, where=check_conditions(where, self.schema), **rules)
+    def _conditions(self, where: Conditions) -> Conditions:
+        return check_conditions(where, self.schema)
 
     def to_json(self) -> str:
         """Return the format as text, for a worker in another process."""

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_ext.ingest.decoded import Decoded, Decoder
 from spark_ext.ingest.records import Records
 from spark_ext.kafka.offsets import Range
-from spark_ext.kafka.ranges import Account, Decoded, DecodedRows, Decoder
+from spark_ext.kafka.ranges import Account, DecodedRows
 
 __all__ = ["AggregatedRows", "Aggregator"]
 

@@ -258,6 +258,9 @@ def _checked(options: SourceOptions) -> SourceOptions:
     if options.headers and options.format is not None:
         todo = "read raw records (no format), or leave headers out"
         raise SettingsError("use", "option", "headers", expected="raw records", got="a format", todo=todo)
+    if options.on_lost == "record" and options.format is None:
+        todo = "give a format, BytesFormat() for the bytes as they came, or let the query fail"
+        raise SettingsError("use", "option", "on_lost", expected="a format, whose accounts record the loss", got="none", todo=todo)
     if options.clock is not None and (options.format is None or json.loads(options.format).get("event_time") is None):
         todo = "read with a format that has an event_time, or leave the clock out"
         raise SettingsError("use", "option", "clock", expected="a format with an event time", got="none", todo=todo)

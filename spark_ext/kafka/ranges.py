@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_ext.ingest.decoded import Decoded, Decoder
 from spark_ext.ingest.records import Records
 from spark_ext.ingest.tags import DEAD, RANGE, SOURCE, TAGS
 from spark_ext.kafka.fetch.protocol import Fetcher, OffsetOutOfRangeError
 from spark_ext.kafka.offsets import Range, lost_error
 
-__all__ = ["Account", "DecodedRows", "Decoder", "RawRows", "Rows", "read_range"]
+__all__ = ["Account", "DecodedRows", "RawRows", "Rows", "read_range"]
 
 
 @dataclass(slots=True)
@@ -50,25 +51,6 @@ class Account:
     absent: int = 0
     drift: int = 0
     bytes: int = 0
-
-
-class Decoded(Protocol):
-    """What a decoder makes of a block of records."""
-
-    columns: Any  # pa.Table or pa.RecordBatch of the good rows
-    good: NDArray[np.int64]
-    bad: NDArray[np.int64]
-    reasons: list[str]
-    details: list[str | None]
-    drift: int
-    filtered: int
-
-
-class Decoder(Protocol):
-    """Turns a block of records into columns and verdicts."""
-
-    def decode(self, records: Records) -> Decoded:
-        """Decode one block."""
 
 
 class Rows(Protocol):

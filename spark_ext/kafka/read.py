@@ -79,8 +79,8 @@ def read(
         new partitions.
     partitions : mapping of topic to numbers, optional
         The only partitions to read.
-    format : JsonFormat, CsvFormat, optional
-        Decode in the source. Without it rows are raw.
+    format : JsonFormat, CsvFormat, BytesFormat, optional
+        Decode in the source. Without it rows are raw, as Spark's connector gives them, and nothing accounts for them.
     columns : sequence of str, optional
         The only fields of the format to give out.
     where : sequence of (field, operator, value)
@@ -110,7 +110,7 @@ def read(
         Add ``headers``, an array of (key, value), to raw rows; null where a record has none.
     on_lost : {"fail", "record"}
         What to do about records that the broker dropped before they were read: stop the query and name them, or write them
-        into the checkpoint and count them.
+        into the checkpoint and count them in the accounts of the format.
     group : str, optional
         Consumer group that shows the query's progress to lag tools; never read.
     fetcher : str

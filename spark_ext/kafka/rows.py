@@ -22,12 +22,13 @@ from pyspark.sql.types import (
 
 from spark_ext.ingest import PartialAggregate, format_from_json
 from spark_ext.ingest.aggregator import Aggregator
+from spark_ext.ingest.decoded import Decoder
 from spark_ext.ingest.filters import conditions_from_json
 from spark_ext.ingest.tags import DEAD, EVENT_CLOCK, RANGE, SOURCE
 from spark_ext.kafka.aggregated import AggregatedRows
 from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation
 from spark_ext.kafka.options import SourceOptions
-from spark_ext.kafka.ranges import Account, DecodedRows, Decoder, RawRows, Rows
+from spark_ext.kafka.ranges import Account, DecodedRows, RawRows, Rows
 from spark_ext.kafka.references import resolve
 
 __all__ = ["block_rows", "clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
@@ -108,4 +109,4 @@ def block_rows(options: SourceOptions) -> int:
 @lru_cache(maxsize=8)
 def decoder_of(text: str, columns: tuple[str, ...] | None, where: str) -> Decoder:
     """Return the decoder of a format, the same one for all tasks of a worker."""
-    return cast(Decoder, format_from_json(text).decoder(columns, conditions_from_json(json.loads(where))))
+    return format_from_json(text).decoder(columns, conditions_from_json(json.loads(where)))

@@ -7,17 +7,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from spark_ext import kafka
 from spark_ext.broker import Broker
 from spark_ext.errors import BrokerError, BrokerUnavailableError, SettingsError
+from spark_ext.ingest import BytesFormat, accepted
 from spark_ext.kafka.topics import Admin, _ids_by_jvm, topic_ids
 from tests.kafka_topics import Batches, consume, delete_records, make_again, produce, run_to_end, running
 
@@ -31,6 +33,14 @@ def read(spark: SparkSession, broker: Broker, topics: Any, **given: Any) -> Data
 
 def document(checkpoint: Path, batch: int) -> Any:
     return json.loads((checkpoint / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2])
+
+
+def places(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    return sorted((row.source.partition, row.source.offset) for row in rows if row.range is None and row.dead is None)
+
+
+def losses(rows: Sequence[Row]) -> dict[int, int]:
+    return {row.source.partition: row.range.lost for row in rows if row.range is not None}
 
 
 def test_a_topic_that_was_made_again_is_refused(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
@@ -63,31 +73,33 @@ def test_a_replay_in_a_topic_that_was_made_again_is_refused_too(spark: SparkSess
 def test_lost_records_stop_the_query_or_are_written_down(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
     broker.create_topic("lost", partitions=2)
     produce(broker, "lost", [b"a"] * 20, partitions=2)
-    batches = run_to_end(read(spark, broker, "lost"), tmp_path / "c")
+    batches = run_to_end(read(spark, broker, "lost", format=BytesFormat()), tmp_path / "c")
     produce(broker, "lost", [b"b"] * 20, partitions=2)
     delete_records(broker, "lost", {0: 13, 1: 20})
     with pytest.raises(StreamingQueryException, match=r"cannot read offsets 'lost\[0\] 10\.\.12, lost\[1\] 10\.\.19'.*got 13 that"):
-        run_to_end(read(spark, broker, "lost"), tmp_path / "c")
-    run_to_end(read(spark, broker, "lost", on_lost="record"), tmp_path / "c", batches)
+        run_to_end(read(spark, broker, "lost", format=BytesFormat()), tmp_path / "c")
+    run_to_end(read(spark, broker, "lost", format=BytesFormat(), on_lost="record"), tmp_path / "c", batches)
     assert document(tmp_path / "c", 1)["lost"] == {"lost": {"0": [10, 13], "1": [10, 20]}}
-    assert [(row.partition, row.offset) for row in batches.rows[1]] == [(0, offset) for offset in range(13, 20)]
+    assert places(batches.rows[1]) == [(0, offset) for offset in range(13, 20)]
+    assert losses(batches.rows[1]) == {0: 3, 1: 10}
     produce(broker, "lost", [b"c"] * 2, partitions=2)
-    run_to_end(read(spark, broker, "lost"), tmp_path / "c", batches)
+    run_to_end(read(spark, broker, "lost", format=BytesFormat()), tmp_path / "c", batches)
     assert document(tmp_path / "c", 2)["lost"] == {}
-    assert batches.sizes == [20, 7, 2]
+    assert [len(places(batches.rows[number])) for number in range(3)] == [20, 7, 2]
 
 
 def test_records_that_go_between_plan_and_read_are_lost_too(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
     broker.create_topic("late-lost")
     produce(broker, "late-lost", [b"a"] * 20)
-    run_to_end(read(spark, broker, "late-lost"), tmp_path / "c")
+    run_to_end(read(spark, broker, "late-lost", format=BytesFormat()), tmp_path / "c")
     (tmp_path / "c" / "commits" / "0").unlink()
     (tmp_path / "c" / "commits" / ".0.crc").unlink()
     delete_records(broker, "late-lost", {0: 5})
     with pytest.raises(StreamingQueryException, match=r"cannot read offsets 'late-lost\[0\] 0\.\.4'.*got 5 that"):
-        run_to_end(read(spark, broker, "late-lost"), tmp_path / "c")
-    batches = run_to_end(read(spark, broker, "late-lost", on_lost="record"), tmp_path / "c")
-    assert [row.offset for row in batches.rows[0]] == list(range(5, 20))
+        run_to_end(read(spark, broker, "late-lost", format=BytesFormat()), tmp_path / "c")
+    batches = run_to_end(read(spark, broker, "late-lost", format=BytesFormat(), on_lost="record"), tmp_path / "c")
+    assert places(batches.rows[0]) == [(0, offset) for offset in range(5, 20)]
+    assert losses(batches.rows[0]) == {0: 5}, "met by the worker alone, and still recorded"
 
 
 def test_a_start_outside_the_log_is_refused_at_once(spark: SparkSession, broker: Broker) -> None:
@@ -100,7 +112,10 @@ def test_a_start_outside_the_log_is_refused_at_once(spark: SparkSession, broker:
     delete_records(broker, "outside", {0: 5})
     with pytest.raises(Exception, match=r"cannot read offsets 'outside\[0\] 2\.\.4'"):
         read(spark, broker, "outside", starting={"outside": {0: 2}}, streaming=False)
-    assert read(spark, broker, "outside", starting={"outside": {0: 2}}, streaming=False, on_lost="record").count() == 5
+    counted = read(spark, broker, "outside", starting={"outside": {0: 2}}, streaming=False, format=BytesFormat(), on_lost="record")
+    assert accepted(counted).count() == 5
+    with pytest.raises(SettingsError, match=r"option 'on_lost': expected a format, whose accounts record the loss.*BytesFormat\(\)"):
+        read(spark, broker, "outside", on_lost="record")
 
 
 def test_no_broker_no_topic_and_a_typo_are_said_at_once(spark: SparkSession, broker: Broker) -> None:

@@ -14,8 +14,8 @@ from pyspark.sql.types import DecimalType, LongType, StringType, StructField, St
 
 from spark_ext import kafka
 from spark_ext.broker import Broker
-from spark_ext.errors import SchemaError, SettingsError
-from spark_ext.ingest import CsvFormat, JsonFormat, PartialAggregate, accepted, accounts
+from spark_ext.errors import EngineError, SchemaError, SettingsError
+from spark_ext.ingest import BytesFormat, CsvFormat, JsonFormat, PartialAggregate, accepted, accounts
 from tests.kafka_topics import produce, run_to_end
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
@@ -68,6 +68,38 @@ def test_lines_of_csv_are_rows_or_dead(spark: SparkSession, broker: Broker) -> N
     assert [row.value for row in letters] == LINES[3:]
     (account,) = accounts(frame).collect()
     assert (account.read, account.decoded, account.dead, account.drift) == (8, 3, 5, 0)
+
+
+def test_bytes_come_as_they_are_and_are_accounted_for(spark: SparkSession, broker: Broker) -> None:
+    broker.create_topic("bytes")
+    values = [b"", None, b"\xff\x00" * 40, b"x" * 101, b"x" * 100]
+    produce(broker, "bytes", values)
+    given = {"bootstrap_servers": broker.bootstrap_servers, "topics": "bytes", "streaming": False}
+    frame = kafka.read(spark, format=BytesFormat(max_value_bytes=100), **given)
+    assert frame.columns == ["key", "value", "source", "dead", "range"]
+    raw = kafka.read(spark, **given).orderBy("offset").collect()
+    good = accepted(frame).orderBy("source.offset").collect()
+    assert [(row.key, row.value, row.source.offset) for row in good] == [(row.key, row.value, row.offset) for row in raw if row.offset != 3]
+    (letter,) = BytesFormat().dead_letters(frame).collect()
+    assert (letter.offset, letter.key, letter.value, letter.reason) == (3, b"3", values[3], "too_large")
+    (account,) = accounts(frame).collect()
+    assert (account.read, account.decoded, account.dead) == (5, 4, 1)
+    keys = kafka.read(spark, format=BytesFormat(), columns=["key"], **given)
+    assert [row.key for row in accepted(keys).orderBy("source.offset").collect()] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"schema": StructType([StructField("v", StringType())])}, "cannot read schema 'v': expected struct<key:binary,value:binary>"),
+        ({"event_time": "at"}, "cannot use format 'bytes': expected no rules on fields"),
+    ],
+)
+def test_bytes_have_no_fields_to_judge(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        BytesFormat(**given)
+    with pytest.raises(SettingsError, match="no condition at all for the field 'value' of type binary"):
+        BytesFormat().decoder(where=[("value", "=", b"x")])
 
 
 def test_spark_s_connector_cannot_read_csv(spark: SparkSession, broker: Broker) -> None:

@@ -26,7 +26,7 @@ from pyspark.sql.types import (
 
 from spark_ext.errors import SchemaError
 from spark_ext.ingest import JsonFormat
-from spark_ext.ingest.decode import Decoded
+from spark_ext.ingest.decoded import Decoded
 from spark_ext.ingest.records import Bytes, Records
 from tests.json_catalogue import AHEAD, BASE, BASE_VALUES, CASES, EARLIEST, SCHEMA, TIMESTAMP_MS, Case, base
 from tests.json_events import WIDE, as_read, to_json, typed_events
