@@ -10,6 +10,7 @@ from typing import Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, DataType, IntegerType, LongType, StringType, StructField, StructType, TimestampType
 
 __all__ = [
     "DEAD",
@@ -34,12 +35,16 @@ RANGE: Final = "range"
 EVENT_CLOCK: Final = "event_clock"  # of a source with a clock
 TAGS: Final = (SOURCE, DEAD, RANGE, EVENT_CLOCK)
 RANGE_COUNTS: Final = ("start", "end", "read", "decoded", "filtered", "dead", "lost", "absent", "drift", "bytes")
-SOURCE_TYPE: Final = "struct<topic: string, partition: int, offset: bigint, timestamp: timestamp>"
-DEAD_TYPE: Final = "struct<key: binary, value: binary, reason: string, detail: string>"
-RANGE_TYPE: Final = f"struct<{', '.join(f'{name}: bigint' for name in RANGE_COUNTS)}>"
-DEAD_LETTER_SCHEMA: Final = (
-    "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, reason string, detail string"
-)
+
+
+def _struct(**types: DataType) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in types.items()])
+
+
+SOURCE_TYPE: Final = _struct(topic=StringType(), partition=IntegerType(), offset=LongType(), timestamp=TimestampType())
+DEAD_TYPE: Final = _struct(key=BinaryType(), value=BinaryType(), reason=StringType(), detail=StringType())
+RANGE_TYPE: Final = _struct(**{name: LongType() for name in RANGE_COUNTS})
+DEAD_LETTER_SCHEMA: Final = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in (*SOURCE_TYPE, *DEAD_TYPE))
 
 
 def is_accepted() -> Column:

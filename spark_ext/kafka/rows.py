@@ -11,9 +11,6 @@ import pyarrow as pa
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
-    DataType,
-    IntegerType,
-    LongType,
     StringType,
     StructField,
     StructType,
@@ -24,7 +21,7 @@ from spark_ext.ingest import PartialAggregate, format_from_json
 from spark_ext.ingest.aggregator import Aggregator
 from spark_ext.ingest.decoded import Decoder
 from spark_ext.ingest.filters import conditions_from_json
-from spark_ext.ingest.tags import DEAD, EVENT_CLOCK, RANGE, SOURCE
+from spark_ext.ingest.tags import DEAD, DEAD_TYPE, EVENT_CLOCK, RANGE, RANGE_TYPE, SOURCE, SOURCE_TYPE
 from spark_ext.kafka.aggregated import AggregatedRows
 from spark_ext.kafka.fetch import FetcherName, FetchSettings, Isolation
 from spark_ext.kafka.options import SourceOptions
@@ -33,29 +30,19 @@ from spark_ext.kafka.references import resolve
 
 __all__ = ["block_rows", "clock_row", "decoder_of", "fetch_settings", "rows_for", "schema_of"]
 
-
 WORKER_AHEAD_BYTES: Final = 64 * 1024 * 1024  # what all partitions of a worker hold ahead of their readers
 MOST_AHEAD_BYTES: Final = 4 * 1024 * 1024  # of one partition
 LEAST_AHEAD_BYTES: Final = 64 * 1024
 LEAST_ROWS: Final = 256
 BLOCK_CELLS: Final = 2_000_000  # a decoder notes 21 bytes for each
-
-
-def _struct(**types: DataType) -> StructType:
-    return StructType([StructField(name, kind) for name, kind in types.items()])
-
-
-PLACE: Final = _struct(topic=StringType(), partition=IntegerType(), offset=LongType(), timestamp=TimestampType())
-RECORD: Final = StructType([*_struct(key=BinaryType(), value=BinaryType()), *PLACE])
-HEADERS: Final = ArrayType(_struct(key=StringType(), value=BinaryType()))
-LETTER: Final = _struct(key=BinaryType(), value=BinaryType(), reason=StringType(), detail=StringType())
-ACCOUNT: Final = _struct(**{name: LongType() for name in Account.__dataclass_fields__})
+RECORD: Final = StructType([StructField("key", BinaryType()), StructField("value", BinaryType()), *SOURCE_TYPE])
+HEADER: Final = StructType([StructField("key", StringType()), StructField("value", BinaryType())])
 
 
 def schema_of(options: SourceOptions) -> StructType:
     """Return the columns that the options ask for; all are nullable, as a dead row has none of the declared ones."""
     if options.format is None:
-        return StructType([*RECORD, StructField("headers", HEADERS)]) if options.headers else RECORD
+        return StructType([*RECORD, StructField("headers", ArrayType(HEADER))]) if options.headers else RECORD
     declared = StructType.fromJson(json.loads(options.format)["schema"])
     if options.partial is not None:
         columns = PartialAggregate.from_json(options.partial).columns(declared, json.loads(options.format)["event_time"]).fields
@@ -63,7 +50,8 @@ def schema_of(options: SourceOptions) -> StructType:
         names = declared.fieldNames() if options.columns is None else options.columns
         columns = [StructField(name, declared[name].dataType) for name in names]
     clock = [StructField(EVENT_CLOCK, TimestampType())] if options.clock is not None else []
-    return StructType([*columns, *_struct(**{SOURCE: PLACE, DEAD: LETTER, RANGE: ACCOUNT}), *clock])
+    tags = [StructField(SOURCE, SOURCE_TYPE), StructField(DEAD, DEAD_TYPE), StructField(RANGE, RANGE_TYPE)]
+    return StructType([*columns, *tags, *clock])
 
 
 def rows_for(options: SourceOptions, schema: pa.Schema) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +17,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 
 from spark_ext.errors import QueryError
 from spark_ext.ingest.records import Bytes, Headers, Records
+from spark_ext.ingest.tags import RANGE_COUNTS
 from spark_ext.kafka.fetch import OffsetOutOfRangeError
 from spark_ext.kafka.offsets import Range
 from spark_ext.kafka.options import SourceOptions
@@ -148,6 +149,10 @@ def test_a_time_stamp_that_is_no_time_is_null() -> None:
     found.timestamps[:] = [2**63 - 1, 9_223_372_036_854_776, 253_402_300_799_999, -7]
     (batch,) = RawRows(RAW).of_block(found, Range("t", 3, 1, 1, 5), Account(1, 5))
     assert batch["timestamp"].to_pylist() == [None, None, datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC), None]
+
+
+def test_the_account_is_what_the_range_column_holds() -> None:
+    assert tuple(field.name for field in fields(Account)) == RANGE_COUNTS
 
 
 def test_what_may_not_be_lost_is_an_error_that_names_it() -> None:
