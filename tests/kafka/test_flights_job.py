@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
 import psutil
@@ -17,7 +13,6 @@ import pytest
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from jobs.flights import tables
 from jobs.flights.check import Result, prove
@@ -29,6 +24,7 @@ from jobs.flights.settings import Settings
 from spark_ext import kafka
 from spark_ext.broker import Broker
 from spark_ext.queries import Checkpoint, run
+from tests.process_tree import ProcessTree
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
@@ -96,34 +92,16 @@ def batches(out: Path, query: str, log: str) -> int:
     return len([file for file in folder.glob("*") if not file.name.startswith(".")]) if folder.is_dir() else 0
 
 
-class Job:
+class Job(ProcessTree):
     """The job under spark-submit, as a process tree that can be killed."""
 
     def __init__(self, broker: Broker, out: Path, *options: str) -> None:
         line = [str(Path(sys.executable).with_name("millrace")), "submit", str(PROGRAM), "--bootstrap-servers", broker.bootstrap_servers]
         line += ["--out", str(out), "--max-offsets-per-trigger", "2000", "--topic", "kills", *options]
-        self.process = subprocess.Popen(line, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:  # the test failed
-            self.kill("")
+        super().__init__(line, {"PYTHONUNBUFFERED": "1"})
 
     def wait_for(self, out: Path, query: str, log: str, at_least: int) -> None:
-        for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.05), retry=retry_if_result(lambda enough: not enough)):
-            with attempt:
-                assert self.process.poll() is None, "the job ended before it could be killed"
-            attempt.retry_state.set_result(batches(out, query, log) >= at_least)
-
-    def kill(self, name: str) -> None:
-        tree = psutil.Process(self.process.pid)
-        for one in [tree, *tree.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # some end with the one before
-                if one.name().startswith(name):
-                    one.kill()
-        self.process.wait(60)
+        self.wait_until(lambda: batches(out, query, log) >= at_least)
 
 
 @pytest.fixture(scope="module")
