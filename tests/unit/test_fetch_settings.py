@@ -49,7 +49,10 @@ def test_what_a_fetcher_sets_itself_is_refused(name: str) -> None:
 
 
 def test_everything_that_is_set_cannot_be_given() -> None:
-    free = {"client.id", "fetch.max.bytes", "fetch.queue.backoff.ms", "fetch.wait.max.ms", "message.max.bytes", "reconnect.backoff.max.ms"}
+    free = {
+        *("client.id", "fetch.max.bytes", "fetch.queue.backoff.ms", "fetch.wait.max.ms", "message.max.bytes", "reconnect.backoff.max.ms"),
+        "socket.timeout.ms",
+    }
     assert librdkafka_properties(settings()).keys() - free <= OWNED
     assert librdkafka_properties(settings(client=dict.fromkeys(free, "7"))).items() >= dict.fromkeys(free, "7").items()
 

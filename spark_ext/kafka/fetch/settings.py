@@ -110,6 +110,7 @@ def librdkafka_properties(settings: FetchSettings) -> dict[str, str]:
         "fetch.max.bytes": str(max(settings.prefetch_bytes, 1024 * 1024)),
         "fetch.wait.max.ms": str(FETCH_WAIT_MS),
         "message.max.bytes": str(1024 * 1024),  # the lower bound of fetch.max.bytes; larger records still come, one by one
+        "socket.timeout.ms": "10000",  # a leader that is frozen must be left well within timeout_s
         "reconnect.backoff.max.ms": "1000",  # a broker that restarts must be found well within timeout_s
         **settings.properties,
         "auto.offset.reset": "error",
