@@ -19,17 +19,14 @@ import psutil
 from spark_ext import kafka
 from spark_ext.session import spark_session
 
-GIVEN = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-OUT = Path(sys.argv[2])
 
-
-def main() -> None:
+def main(given: dict[str, Any], out: Path) -> None:
     conf = {
         "spark.ui.enabled": "false",
         "spark.redaction.regex": "(?!)",  # Spark hides nothing: a secret would be seen
-        "spark.sql.warehouse.dir": str(OUT / "warehouse"),
+        "spark.sql.warehouse.dir": str(out / "warehouse"),
         "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": OUT.as_uri(),
+        "spark.eventLog.dir": out.as_uri(),
         "spark.eventLog.compress": "false",
     }
     spark = spark_session("secured", master="local[2]", conf=conf)
@@ -41,9 +38,9 @@ def main() -> None:
         for one in (me, *me.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 report["processes"].append(one.cmdline())
-                report["environments"].append({name: text for name, text in one.environ().items() if name not in GIVEN["referenced"]})
+                report["environments"].append({name: text for name, text in one.environ().items() if name not in given["referenced"]})
 
-    for name, arguments in GIVEN["reads"].items():
+    for name, arguments in given["reads"].items():
         batch = kafka.read(spark, **arguments, streaming=False)
         rows = {"batch": [_plain(row) for row in batch.collect()], "stream": []}
 
@@ -52,14 +49,14 @@ def main() -> None:
             look_around()
 
         stream = kafka.read(spark, **arguments)
-        writer = stream.writeStream.foreachBatch(take).option("checkpointLocation", str(OUT / "checkpoints" / name))
+        writer = stream.writeStream.foreachBatch(take).option("checkpointLocation", str(out / "checkpoints" / name))
         query = writer.trigger(availableNow=True).start()
         query.awaitTermination()
         report["rows"][name] = rows
         plans = [lambda: batch.explain("extended"), lambda: stream.explain("extended"), lambda: query.explain(extended=True)]  # noqa: B023
         report["plans"][name] = [_printed(plan) for plan in plans]
         report["progress"][name] = [one.json for one in query.recentProgress]
-    for name, arguments in GIVEN["refused"].items():
+    for name, arguments in given["refused"].items():
         try:
             kafka.read(spark, **arguments, streaming=False).collect()
         except Exception as error:  # noqa: BLE001 (all that is said)
@@ -67,7 +64,7 @@ def main() -> None:
     report["conf"] = [spark.sparkContext.getConf().getAll(), spark.conf.getAll, [list(row) for row in spark.sql("SET -v").collect()]]
     report["jvm"] = str(spark.sparkContext._jvm.java.lang.System.getProperties())
     spark.stop()
-    (OUT / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 def _plain(row: Any) -> list[Any]:
@@ -81,4 +78,4 @@ def _printed(plan: Callable[[], None]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
