@@ -335,6 +335,9 @@ def test_seeks_back_and_forth_deliver_nothing_outdated(opened: Opener, plain: li
 
 
 def test_a_header_name_that_is_no_text_is_shown_or_refused(broker: Broker, opened: Opener, name: FetcherName) -> None:
+    if name == "confluent":
+        pytest.skip("confluent-kafka's own code reads memory that is not there: an error, or a crash")
+
     class Raw(str):
         __slots__ = ()
 

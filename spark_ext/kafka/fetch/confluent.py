@@ -75,7 +75,7 @@ class ConfluentFetcher(ObjectFetcher):
         kind, timestamp = message.timestamp()
         try:
             headers = [(name.encode(), value) for name, value in message.headers() or ()] if self._settings.want_headers else []
-        except SystemError as error:  # how it says that a name is not UTF-8
+        except SystemError as error:  # a name that is not UTF-8, if the client survives it
             raise header_names(self._topic, self._partition, message.offset()) from error
         return Record(message.offset(), -1 if kind == NO_TIMESTAMP else timestamp, message.key(), message.value(), headers)
 
