@@ -48,7 +48,7 @@ def add_partition(broker: Broker, topic: str, total: int) -> None:
 def test_a_time_stands_for_the_first_record_at_or_after_it(spark: SparkSession, broker: Broker, starting: datetime, expected: int) -> None:
     topic = "by-time"
     if topic not in AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=30).topics:
-        broker.create_topic(topic)
+        broker.create_topic(topic, config={"retention.ms": "-1"})  # or the broker deletes what is so old, some minutes after it started
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
         for step in range(4):
             producer.produce(topic, b"x", timestamp=int(AT.timestamp() * 1000) + step)
