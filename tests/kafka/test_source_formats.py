@@ -71,10 +71,10 @@ def test_lines_of_csv_are_rows_or_dead(spark: SparkSession, broker: Broker) -> N
 
 
 def test_bytes_come_as_they_are_and_are_accounted_for(spark: SparkSession, broker: Broker) -> None:
-    broker.create_topic("bytes")
+    broker.create_topic("as-bytes")
     values = [b"", None, b"\xff\x00" * 40, b"x" * 101, b"x" * 100]
-    produce(broker, "bytes", values)
-    given = {"bootstrap_servers": broker.bootstrap_servers, "topics": "bytes", "streaming": False}
+    produce(broker, "as-bytes", values)
+    given = {"bootstrap_servers": broker.bootstrap_servers, "topics": "as-bytes", "streaming": False}
     frame = kafka.read(spark, format=BytesFormat(max_value_bytes=100), **given)
     assert frame.columns == ["key", "value", "source", "dead", "range"]
     raw = kafka.read(spark, **given).orderBy("offset").collect()
