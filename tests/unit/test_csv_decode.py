@@ -381,5 +381,5 @@ def test_nested_fields_are_refused() -> None:
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(ValueError, match="no format is called 'xml', only csv, json"):
+    with pytest.raises(ValueError, match="no format is called 'xml', only bytes, csv, json"):
         format_from_json('{"kind": "xml"}')
