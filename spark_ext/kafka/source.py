@@ -172,12 +172,10 @@ def _read(partition: InputPartition, options: SourceOptions, schema: StructType)
     rows = rows_for(options, rows_schema)
     if partition.clock_us is not None:
         yield clock_row(rows_schema, partition.clock_us)
-    settings = fetch_settings(options, partition.partitions)
+    settings, max_rows = fetch_settings(options, partition.partitions), block_rows(options)
     for at in range(0, len(partition.ranges), OPENED):
         some = partition.ranges[at : at + OPENED]
         # All are asked before the first is read: their answers come at the same time.
-        for one in some:
-            fetcher_for(settings, one.topic, one.partition, one.first)
-        for one in some:
-            fetcher = fetcher_for(settings, one.topic, one.partition, one.first)
-            yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=block_rows(options))
+        fetchers = [fetcher_for(settings, one.topic, one.partition, one.first) for one in some]
+        for one, fetcher in zip(some, fetchers, strict=True):
+            yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=max_rows)
