@@ -15,11 +15,9 @@ from typing import Any, Final
 from pyspark.sql import SparkSession
 
 from spark_ext.errors import SettingsError
-from spark_ext.kafka.references import REFERENCE, is_secret, literal, resolve
+from spark_ext.kafka.references import CLIENT, REFERENCE, is_secret, literal, resolve
 
 __all__ = ["java_options"]
-
-CLIENT: Final = "kafka."  # Spark's connector hands on what starts so
 
 PROVIDERS: Final = f"{CLIENT}config.providers"
 KINDS: Final = {

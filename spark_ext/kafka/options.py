@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from spark_ext.errors import SettingsError
 from spark_ext.kafka.fetch.settings import OWNED
-from spark_ext.kafka.references import REFERENCE, is_secret, literal
+from spark_ext.kafka.references import CLIENT, REFERENCE, is_secret, literal
 
 __all__ = ["EARLIEST", "LATEST", "Place", "SourceOptions", "Start", "position_text", "read_position"]
 
@@ -25,7 +25,6 @@ Start: TypeAlias = str | datetime | Mapping[str, Mapping[int, int]]
 
 LATEST: Final = -1  # as Kafka itself numbers them
 EARLIEST: Final = -2
-CLIENT: Final = "kafka."
 OURS_ALONE: Final = {  # settings of the client that would break what the source promises
     "bootstrap.servers": "bootstrap_servers",
     "group.id": "group",

@@ -19,8 +19,9 @@ from spark_ext.errors import SettingsError
 from spark_ext.kafka.clock import EventClock
 from spark_ext.kafka.java_client import java_options
 from spark_ext.kafka.limits import ReadLimits
-from spark_ext.kafka.options import CLIENT, SourceOptions, Start, position_text
+from spark_ext.kafka.options import SourceOptions, Start, position_text
 from spark_ext.kafka.planner import Planner
+from spark_ext.kafka.references import CLIENT
 from spark_ext.kafka.source import NAME, register
 from spark_ext.kafka.topics import topic_ids
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from spark_ext.errors import SettingsError
 
-__all__ = ["REFERENCE", "is_secret", "literal", "resolve"]
+__all__ = ["CLIENT", "REFERENCE", "is_secret", "literal", "resolve"]
 
+CLIENT: Final = "kafka."  # an option that starts so is a setting of the client, ours or Java's
 REFERENCE: Final = re.compile(r"\$\{(env|file):([^}]+)\}")
 SECRET: Final = re.compile(r"password|passwd|passphrase|secret|token|jaas|credential|key\.pem|keystore\.key|oauthbearer\.config|private")
 NO_SECRET: Final = re.compile(r"\.(url|location|path|type)$")

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 from spark_ext.errors import BrokerUnavailableError, EngineError, SettingsError
 from spark_ext.kafka.java_client import java_options
-from spark_ext.kafka.references import resolve
+from spark_ext.kafka.references import CLIENT, resolve
 from spark_ext.kafka.refusals import forbidden, is_refusal, login_refused
 
 __all__ = ["Admin", "Topic", "identify", "topic_ids"]
@@ -247,7 +247,7 @@ def _timeless(text: str) -> str:
 
 
 def _client(options: Mapping[str, str]) -> dict[str, str]:
-    return {key.removeprefix("kafka."): value for key, value in options.items() if key.startswith("kafka.")}
+    return {key.removeprefix(CLIENT): value for key, value in options.items() if key.startswith(CLIENT)}
 
 
 def _text_of(topic_id: Uuid) -> str:
