@@ -16,6 +16,7 @@ __all__ = [
     "SchemaError",
     "SessionError",
     "SettingsError",
+    "StateError",
     "VersionMismatchError",
 ]
 
@@ -90,3 +91,7 @@ class SettingsError(EngineError, ValueError):
 
 class SchemaError(EngineError, ValueError):
     """A schema cannot be used for what was asked of it."""
+
+
+class StateError(EngineError, RuntimeError):
+    """The state of an operator cannot be read, or belongs to another operator, other settings or another number of buckets."""

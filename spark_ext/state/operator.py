@@ -1,0 +1,191 @@
+"""A kernel over a DataFrame: by bucket, on a stream with Spark's state under it, or over a bounded table in one pass.
+
+    rows -- bucket number --> pack -- shuffle of blobs --> one call per bucket -- blobs --> spread --> tagged rows
+            xxhash64(keys)   mapInArrow                   applyInPandasWithState           mapInArrow
+
+Spark moves blobs, so a row costs one conversion on the way in and one on the way out, whatever its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from pyspark.sql.streaming.state import GroupState, GroupStateTimeout
+from pyspark.sql.types import StructType
+
+from spark_ext.errors import SchemaError, StateError
+from spark_ext.state.buckets import check_buckets, labels
+from spark_ext.state.codec import BucketState, Identity, decode, encode
+from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
+from spark_ext.state.keys import check_key
+from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, TAG, Packer, receive, spread, to_blobs
+
+if TYPE_CHECKING:
+    from spark_ext.state.control import Control
+
+__all__ = ["apply_kernel", "input_schema", "union_schema"]
+
+WATERMARK: Final = "_watermark"
+# Spark drops late rows by the column that carries this; a null column with it shows late rows, watermark and timers alike.
+WATERMARKED: Final = {"spark.watermarkDelayMs": 0}
+MS: Final = 1_000
+
+
+def input_schema(frame: DataFrame, columns: Sequence[str]) -> pa.Schema:
+    """Return what a kernel sees of a frame: these columns, time stamps in UTC."""
+    return to_arrow_schema(StructType([frame.schema[name] for name in columns]), timezone="UTC")
+
+
+def apply_kernel(
+    frame: DataFrame, kernel: Kernel, *, keys: Sequence[str], columns: Sequence[str], buckets: int, control: Control | None = None
+) -> DataFrame:
+    """Run a kernel over a stream or a bounded frame.
+
+    Guarantee: each row reaches the kernel exactly once, with all rows of its key in the same bucket, in the order of batches. Late
+    rows reach it too. On a stream the state is Spark's: what a batch did to it is kept if and only if the batch is committed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A stream with a watermark, or a bounded frame.
+    kernel : Kernel
+        What to do; sent to workers.
+    keys : sequence of str
+        Columns that make the key; none: everything is in one bucket.
+    columns : sequence of str
+        Columns that the kernel gets.
+    buckets : int
+        Number of buckets, from 1 to 16,384; fixed for the life of a checkpoint.
+    control : Control, optional
+        Where a request to close windows comes from; streams only.
+
+    Returns
+    -------
+    DataFrame
+        ``tag`` and the columns of all tags; those that a tag does not have are null.
+
+    Raises
+    ------
+    SchemaError
+        A column is missing, or a key is of a type that cannot be compared.
+    SettingsError
+        The number of buckets is out of range.
+    StateError
+        In the running query: the checkpoint was made with another operator, settings or number of buckets, or is damaged.
+
+    State: one blob per bucket (`spark_ext.state.codec`), rewritten whole when the bucket is called.
+    """
+    _check(frame, keys, columns, buckets)
+    schema = union_schema(kernel.out_schema)
+    runner = _Runner(kernel, buckets, schema)
+    spark_schema = from_arrow_schema(schema)
+    packed = _packed(frame, keys, columns, buckets, control).mapInArrow(Packer(buckets, kernel.operator), f"{BUCKET} int, {BLOB} binary")
+    if frame.isStreaming:
+        marked = packed.select("*", F.lit(None).cast("timestamp").alias(WATERMARK, metadata=WATERMARKED))
+        blobs = marked.groupBy(BUCKET).applyInPandasWithState(
+            runner.stream, f"{BLOB} binary", f"{BLOB} binary", "append", GroupStateTimeout.EventTimeTimeout
+        )
+    else:
+        blobs = packed.groupBy(BUCKET).applyInArrow(runner.bounded, f"{BLOB} binary")
+    return blobs.mapInArrow(spread, spark_schema)
+
+
+def union_schema(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
+    """Return ``tag`` and the columns of all tags, each once."""
+    fields: dict[str, pa.Field] = {TAG: pa.field(TAG, pa.string())}
+    for schema in schemas.values():
+        for field in schema:
+            fields.setdefault(field.name, field)
+    return pa.schema(list(fields.values()))
+
+
+def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], buckets: int) -> None:
+    for name in (*keys, *columns):
+        if name not in frame.columns:
+            raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
+    for field in input_schema(frame, keys):
+        check_key(field.name, field.type)
+    check_buckets(buckets)
+
+
+def _packed(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], buckets: int, control: Control | None) -> DataFrame:
+    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(F.col(_quoted(name)) for name in columns))
+    if control is None or not frame.isStreaming:
+        return rows
+    empty = [F.lit(None).cast(frame.schema[name].dataType).alias(name) for name in columns]
+    requests = control.rows(frame.sparkSession).select(F.lit(CONTROL).alias(BUCKET), *empty, F.unix_micros("until").alias(FLOOR))
+    return rows.withColumn(FLOOR, F.lit(None).cast("bigint")).unionAll(requests)
+
+
+def _bucket(keys: Sequence[str], buckets: int) -> Column:
+    if not keys:
+        return F.lit(0)
+    return F.pmod(F.xxhash64(*(F.col(_quoted(name)) for name in keys)), F.lit(buckets)).cast("int")
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs a kernel in a worker, for one bucket at a time."""
+
+    kernel: Kernel
+    buckets: int
+    schema: pa.Schema
+
+    def stream(self, key: tuple[int], frames: Iterator[pd.DataFrame], state: GroupState) -> Iterator[pd.DataFrame]:
+        """Do one batch of one bucket: state in, step, state out, and the timer."""
+        found = self._load(int(np.flatnonzero(labels(self.buckets) == key[0])[0]), state)
+        received = receive((blob for frame in frames for blob in frame[BLOB]), self.kernel.in_schema)
+        floor_us = max(found.floor_us, NEVER_US if received.floor_us is None else received.floor_us)
+        watermark_ms = state.getCurrentWatermarkMs()
+        # Spark's watermark is 0 before any row.
+        watermark_us = max(watermark_ms * MS if watermark_ms > 0 else NEVER_US, floor_us)
+        step = self.kernel.step(found.tables, received.rows, Moment(watermark_us, state.getCurrentProcessingTimeMs() * MS))
+        if floor_us == NEVER_US and not any(table.num_rows for table in step.state.values()):
+            state.remove()
+        else:
+            state.update((encode(BucketState(found.identity, found.bucket, floor_us, step.state)),))
+            if step.wake_us is not None:
+                # It fires once the watermark is above it; Spark takes nothing below the watermark, nor below 1.
+                state.setTimeoutTimestamp(max(-(-step.wake_us // MS) - 1, watermark_ms, 1))
+        blobs = list(to_blobs(step.out, self.schema))
+        if blobs:
+            yield pd.DataFrame({BLOB: blobs})
+
+    def bounded(self, packed: pa.Table) -> pa.Table:
+        """Do a whole bucket: all rows, then the end of time."""
+        received = receive((blob.as_py() for blob in packed.column(BLOB)), self.kernel.in_schema)
+        first = self.kernel.step(empty_state(self.kernel), received.rows, Moment(NEVER_US, 0))
+        last = self.kernel.step(first.state, received.rows.schema.empty_table(), Moment(FOREVER_US, 0))
+        blobs = [*to_blobs(first.out, self.schema), *to_blobs(last.out, self.schema)]
+        return pa.table({BLOB: pa.array(blobs, pa.binary())})
+
+    def _load(self, bucket: int, state: GroupState) -> BucketState:
+        identity = Identity(self.kernel.operator, self.kernel.settings, self.buckets)
+        if not state.exists:
+            return BucketState(identity, bucket, NEVER_US, empty_state(self.kernel))
+        found = decode(bytes(state.get[0]), name=f"bucket {bucket}")
+        for field in ("operator", "buckets", "settings"):
+            ours, theirs = getattr(identity, field), getattr(found.identity, field)
+            if ours != theirs:
+                raise StateError(
+                    "use",
+                    "state",
+                    f"bucket {bucket}",
+                    expected=f"{field} {ours!r}",
+                    got=f"{theirs!r}",
+                    why="the checkpoint was made with that",
+                    todo="set it back, or give the changed job a new checkpoint; nothing of this batch was kept",
+                )
+        return found

@@ -1,0 +1,173 @@
+"""Columns across Spark's borders as they are: rows of one bucket travel as one Arrow blob.
+
+Flows in: batches of rows with their bucket. Flows out: few rows (label of a bucket, blob), which Spark shuffles, sorts and hands to Python
+without looking inside; and back again: blobs of output rows, spread out as columns. No value becomes a Python object.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from spark_ext.state.buckets import labels
+
+__all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
+
+BUCKET: Final = "_bucket"
+FLOOR: Final = "_floor_us"  # a column of plans with a control; null but in control rows
+BLOB: Final = "blob"
+TAG: Final = "tag"
+PACKED: Final = pa.schema([(BUCKET, pa.int32()), (BLOB, pa.binary())])
+FLOOR_MARK: Final = b"floor"  # an Arrow stream begins with 0xff
+CONTROL: Final = -1  # the bucket of a control row: it goes to all of them
+HELD_ROWS: Final = 262_144
+HELD_BYTES: Final = 32 << 20
+OUT_ROWS: Final = 65_536
+SKEW: Final = 0.5  # of a block's rows in one bucket of many: worth a warning
+SKEW_ROWS: Final = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Packs the rows of one task by bucket. Sent to workers.
+
+    Parameters
+    ----------
+    buckets : int
+        Number of buckets.
+    operator : str
+        Name for warnings.
+    """
+
+    buckets: int
+    operator: str
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield packed rows; holds at most some 262,144 rows or 32 MB of input.
+
+        Parameters
+        ----------
+        batches : iterator of pa.RecordBatch
+            `BUCKET` int32, the columns of the rows, and `FLOOR` int64 if control rows may come.
+        """
+        held: list[pa.RecordBatch] = []
+        rows = size = 0
+        for batch in batches:
+            held.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= HELD_ROWS or size >= HELD_BYTES:
+                yield self._pack(held)
+                held, rows, size = [], 0, 0
+        if rows:
+            yield self._pack(held)
+
+    def _pack(self, held: list[pa.RecordBatch]) -> pa.RecordBatch:
+        table = pa.Table.from_batches(held).combine_chunks()
+        found = table.column(BUCKET).to_numpy()
+        order = np.argsort(found.astype(np.int16), kind="stable")  # 16 bits: NumPy sorts them in one pass
+        ordered = found[order]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        ends = np.append(starts[1:], len(ordered))
+        numbers: list[int] = []
+        blobs: list[bytes] = []
+        rows = table.drop_columns([BUCKET, *([FLOOR] if FLOOR in table.column_names else [])]).take(pa.array(order))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            if ordered[start] == CONTROL:
+                floor = max(table.column(FLOOR).take(pa.array(order[start:end])).to_pylist())
+                numbers += range(self.buckets)
+                blobs += [FLOOR_MARK + struct.pack("<q", floor)] * self.buckets
+            else:
+                numbers.append(int(ordered[start]))
+                blobs.append(_to_ipc(rows.slice(start, end - start)))
+        self._warn_of_skew(int((ends - starts).max()), len(ordered))
+        return pa.record_batch([pa.array(labels(self.buckets)[numbers]), pa.array(blobs, pa.binary())], schema=PACKED)
+
+    def _warn_of_skew(self, largest: int, rows: int) -> None:
+        if self.buckets > 1 and rows >= SKEW_ROWS and largest > SKEW * rows:
+            log.warning(
+                "%s: one bucket of %d has %d of %d rows: one key, or few, dominate, and one core does most of the work; "
+                "see `millrace state show`, and aggregate such a key in parts first",
+                self.operator,
+                self.buckets,
+                largest,
+                rows,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came for one bucket.
+
+    Attributes
+    ----------
+    rows : pa.Table
+        One chunk per column.
+    floor_us : int or None
+        The highest watermark that a control row asks for.
+    """
+
+    rows: pa.Table
+    floor_us: int | None
+
+
+def receive(blobs: Iterable[bytes], schema: pa.Schema) -> Received:
+    """Read what `Packer` packed; without rows the table is empty."""
+    tables, floor_us = [], None
+    for blob in blobs:
+        if blob.startswith(FLOOR_MARK):
+            (asked,) = struct.unpack("<q", blob[len(FLOOR_MARK) :])
+            floor_us = asked if floor_us is None else max(asked, floor_us)
+        else:
+            tables.append(pa.ipc.open_stream(pa.py_buffer(blob)).read_all())
+    rows = pa.concat_tables(tables) if tables else schema.empty_table()
+    if rows.schema.types != schema.types:  # the session's time zone, not ours
+        rows = rows.cast(schema)
+    return Received(rows.combine_chunks(), floor_us)
+
+
+def to_blobs(out: Mapping[str, pa.Table], schema: pa.Schema) -> Iterator[bytes]:
+    """Pack output rows by tag into blobs of at most 65,536 rows, in one schema.
+
+    Parameters
+    ----------
+    out : mapping of str to pa.Table
+        Rows by tag; columns that a tag lacks become null.
+    schema : pa.Schema
+        `TAG` first, then the columns of all tags.
+    """
+    for tag, table in out.items():
+        for start in range(0, table.num_rows, OUT_ROWS):
+            part = table.slice(start, OUT_ROWS)
+            columns = [_column(part, tag, field) for field in schema]
+            yield _to_ipc(pa.Table.from_arrays(columns, schema=schema))
+
+
+def spread(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of blobs; the last step of the plan, in a worker."""
+    for batch in batches:
+        for blob in batch.column(0):
+            yield from pa.ipc.open_stream(blob.as_buffer())
+
+
+def _column(part: pa.Table, tag: str, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    if field.name == TAG:
+        return pa.repeat(pa.scalar(tag, pa.string()), part.num_rows)
+    if field.name not in part.column_names:
+        return pa.nulls(part.num_rows, field.type)
+    column = part.column(field.name)
+    return column if column.type == field.type else column.cast(field.type)
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
