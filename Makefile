@@ -17,11 +17,11 @@ demo: setup ## a year of flights through Kafka and Spark into Delta tables, chec
 follow: setup ## the same as a live stream, one day of flights per second, until Ctrl-C
 	@$(BIN)/python -m jobs.flights.demo --follow
 
-test: check ## checks and all tests but the slow ones
-	@$(BIN)/pytest -m "not slow"
+test: check test-unit ## checks and all tests but the slow ones
+	@$(BIN)/pytest tests/spark tests/kafka -m "not slow"
 
-test-unit: setup ## tests without a JVM
-	@$(BIN)/pytest tests/unit -m "not slow"
+test-unit: setup ## tests without a JVM and examples in docstrings, on all cores
+	@$(BIN)/pytest tests/unit spark_ext jobs -m "not slow" --numprocesses auto
 
 test-spark: setup ## tests with a local Spark session
 	@$(BIN)/pytest tests/spark

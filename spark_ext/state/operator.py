@@ -94,7 +94,7 @@ def apply_kernel(
             runner.stream, f"{BLOB} binary", f"{BLOB} binary", "append", GroupStateTimeout.EventTimeTimeout
         )
     else:
-        blobs = packed.groupBy(BUCKET).applyInArrow(runner.bounded, f"{BLOB} binary")
+        blobs = packed.groupBy(BUCKET).applyInArrow(lambda packed: runner.bounded(packed), f"{BLOB} binary")  # noqa: PLW0108 (it counts a method's self)
     return blobs.mapInArrow(spread, spark_schema)
 
 

@@ -1,0 +1,109 @@
+"""Run one variant as a stream of equal batches, and say what a batch costs."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+LATE = 0.01  # share of rows that are a minute behind
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A stream: how many rows a batch has, of how many keys, over how much event time. Seeded by the row's number."""
+
+    rows: int
+    keys: int
+    span_s: float
+    lateness_s: float
+    prefilled: bool
+
+    def stream(self, spark: SparkSession, rows: int) -> DataFrame:
+        ms = max(1, round(self.span_s * 1000 * rows / self.rows))
+        source = (
+            spark.readStream.format("rate-micro-batch")
+            .option("rowsPerBatch", rows)
+            .option("numPartitions", 2)
+            .option("startTimestamp", 1_600_000_000_000)
+            .option("advanceMillisPerBatch", ms)
+            .load()
+        )
+        drawn = F.pmod(F.xxhash64("value"), F.lit(self.keys))
+        # Filling touches every key once.
+        key = F.when(F.col("value") < self.keys, F.col("value")).otherwise(drawn) if self.prefilled else drawn
+        jitter = F.pmod(F.xxhash64("value", F.lit(7)), F.lit(ms * 1000))
+        behind = F.when(F.pmod(F.xxhash64("value", F.lit(8)), F.lit(10_000)) < int(LATE * 10_000), 60_000_000).otherwise(0)
+        at = F.timestamp_micros(F.unix_micros("timestamp") + jitter - behind)
+        rows_of = source.select(key.alias("k"), at.alias("ts"), F.pmod("value", F.lit(100)).alias("v"))
+        return rows_of.withWatermark("ts", f"{self.lateness_s} seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Median of a batch."""
+
+    wall_ms: float
+    cpu_s: float
+    state_rows: int
+    state_bytes: int
+
+
+def measure(
+    spark: SparkSession, build: Callable[[DataFrame], DataFrame], load: Load, *, batches: int, warm: int, mode: str = "append"
+) -> Cost:
+    """Run `warm` batches, then `batches` that count."""
+    folder = tempfile.mkdtemp(prefix="millrace-state-")
+    try:
+        if load.prefilled:
+            _batches(spark, build(load.stream(spark, 1_000_000)), folder, -(-load.keys // 1_000_000), mode)
+        progress, cpu_s = _batches(spark, build(load.stream(spark, load.rows)), folder, batches, mode, skip=warm)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    state = progress[-1]["stateOperators"][0]
+    return Cost(
+        statistics.median(one["durationMs"]["triggerExecution"] for one in progress),
+        cpu_s / len(progress),
+        state["numRowsTotal"],
+        state["memoryUsedBytes"],
+    )
+
+
+def _batches(spark: SparkSession, rows: DataFrame, folder: str, count: int, mode: str, *, skip: int = 0) -> tuple[list[Any], float]:
+    query = rows.writeStream.format("noop").outputMode(mode).option("checkpointLocation", folder).start()
+    pause, began = threading.Event(), 0.0  # never set: waits on it are pauses
+    try:
+        while True:
+            done = [one for one in query.recentProgress if one["numInputRows"]]
+            if not began and len(done) >= skip:
+                began, skip = cpu_seconds(), len(done)
+                count += skip
+            elif began and len(done) >= count:
+                return done[skip:], cpu_seconds() - began
+            failure = query.exception()
+            if failure is not None:
+                raise failure
+            pause.wait(0.02)
+    finally:
+        query.stop()
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and everything below it that runs."""
+    total = 0.0
+    me = psutil.Process()
+    for one in [me, *me.children(recursive=True)]:
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
