@@ -92,8 +92,9 @@ def defaults(*, local: bool) -> dict[str, str]:
         "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
         "spark.sql.streaming.stopTimeout": "60s",  # a function that hangs must not hang the stop as well
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Columns cross to Python in blocks: ten times Spark's default costs a third less per row of a few columns.
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",
+        # With a limit Spark adds up the block's size before each row that goes to Python, which costs as much as the row; blocks
+        # are limited by rows anyway. Only this very number switches it off.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "2147483647",
         # A Python task over TCP costs 40 ms of waiting more than one over a Unix socket.
         "spark.python.unix.domain.socket.enabled": str(os.name == "posix").lower(),
         # Small batches: a table's log needs no 50 tasks to be read.
