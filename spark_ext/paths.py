@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["absolute"]
+from pyarrow import fs
+
+__all__ = ["absolute", "file_system"]
 
 
 def absolute(path: str | Path) -> str:
@@ -22,3 +24,17 @@ def absolute(path: str | Path) -> str:
     """
     text = str(path)
     return text if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) else str(Path(text).resolve())
+
+
+def file_system(path: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of an absolute path or URI, and the path in it; Hadoop's ``s3a`` is pyarrow's ``s3``.
+
+    Examples
+    --------
+    >>> file_system("file:/data/table")[1]
+    '/data/table'
+    """
+    if "://" in path or path.startswith("file:"):
+        files, root = fs.FileSystem.from_uri("s3" + path.removeprefix("s3a") if path.startswith("s3a://") else path)
+        return files, root
+    return fs.LocalFileSystem(), path

@@ -106,7 +106,8 @@ def read(
         Limits that can be changed while the query runs.
     clock : EventClock, optional
         Add ``event_clock``, for ``withWatermark``: null but in one row of each batch, which is neither accepted nor dead. It
-        follows the slowest partition that is not idle. Streams only.
+        follows the slowest partition that is not idle. Streams only. Give it to `spark_ext.time.with_watermark` before `accepted`: a
+        filter behind a plain ``withWatermark`` takes the clock's row away before the watermark sees it.
     headers : bool
         Add ``headers``, an array of (key, value), to raw rows; null where a record has none.
     on_lost : {"fail", "record"}

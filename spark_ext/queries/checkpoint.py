@@ -17,7 +17,7 @@ from typing import Any, Final
 from pyarrow import fs
 
 from spark_ext.errors import CheckpointMismatchError
-from spark_ext.paths import absolute
+from spark_ext.paths import absolute, file_system
 
 __all__ = ["BatchRecord", "Checkpoint"]
 
@@ -83,7 +83,7 @@ class Checkpoint:
             It belongs to another pipeline or other sources, was not made by Millrace, or its ``identity.json`` is damaged.
         """
         path = absolute(path)
-        files, root = _file_system(path)
+        files, root = file_system(path)
         identity = f"{root}/identity.json"
         wanted = {"layout": LAYOUT, "pipeline": pipeline, "sources": sorted(sources)}
         has_spark = _exists(files, f"{root}/spark")  # asked first: who made it meanwhile has made the identity before
@@ -119,7 +119,7 @@ class Checkpoint:
         A process that ends while Spark writes ``offsets/0`` leaves a hidden part of it, which Spark's check for an
         empty folder then takes for a foreign checkpoint, at every start. As the plan was not written, no row was read.
         """
-        files, root = _file_system(f"{self.spark_location}/offsets")
+        files, root = file_system(f"{self.spark_location}/offsets")
         found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
         if all(file.base_name.startswith(".") for file in found):
             for file in found:
@@ -127,28 +127,10 @@ class Checkpoint:
 
     def batch(self, batch_id: int) -> BatchRecord:
         """Read what Spark's offset log says about a batch that has been planned."""
-        files, root = _file_system(self.spark_location)
+        files, root = file_system(self.spark_location)
         with files.open_input_stream(f"{root}/offsets/{batch_id}") as opened:
             metadata = json.loads(opened.readall().decode().splitlines()[1])
         return BatchRecord(watermark=EPOCH + timedelta(milliseconds=metadata["batchWatermarkMs"]))
-
-
-def _file_system(path: str) -> tuple[fs.FileSystem, str]:
-    if "://" in path or path.startswith("file:"):
-        files, root = fs.FileSystem.from_uri(_arrow_uri(path))
-        return files, root
-    return fs.LocalFileSystem(), path
-
-
-def _arrow_uri(uri: str) -> str:
-    """Return the name that pyarrow has for what Hadoop calls ``s3a``.
-
-    Examples
-    --------
-    >>> _arrow_uri("s3a://bucket/checkpoint")
-    's3://bucket/checkpoint'
-    """
-    return "s3" + uri.removeprefix("s3a") if uri.startswith("s3a://") else uri
 
 
 def _exists(files: fs.FileSystem, path: str) -> bool:

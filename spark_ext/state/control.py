@@ -18,14 +18,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_ext.errors import SettingsError
-from spark_ext.paths import absolute
+from spark_ext.paths import absolute, file_system
 
 __all__ = ["UNTIL", "Control"]
 
 UNTIL: Final = "until"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
-# Without it Spark leaves out files more than a week older than the newest: a request made before a long stop.
+# Without it Spark leaves out a file that is dated a week before one that it has read: a folder restored, clocks apart.
 OPTIONS: Final[Mapping[str, str]] = {"pathGlobFilter": "until-*.json", "maxFileAge": "36500d", "mode": "FAILFAST"}
 
 
@@ -81,15 +81,8 @@ class Control:
         if local:
             files.move(aside, place)
 
-    def rows(self, spark: SparkSession, *, keep: bool = True) -> DataFrame:
+    def rows(self, spark: SparkSession) -> DataFrame:
         """Return the requests as a stream.
-
-        Parameters
-        ----------
-        spark : SparkSession
-            Where it runs.
-        keep : bool
-            Whether files stay. Without, Spark deletes each once its batch is committed; for a folder that serves one query.
 
         Returns
         -------
@@ -97,12 +90,10 @@ class Control:
             ``until``, timestamp, not null in any row: one row per request.
         """
         self._made()
-        done = {"cleanSource": "off" if keep else "delete"}
-        return spark.readStream.options(**OPTIONS, **done).schema("until_us bigint").json(absolute(self.path)).select(_until())
+        return spark.readStream.options(**OPTIONS).schema("until_us bigint").json(absolute(self.path)).select(_until())
 
     def _made(self) -> tuple[fs.FileSystem, str]:
-        place = absolute(self.path)
-        files, root = fs.FileSystem.from_uri("s3" + place.removeprefix("s3a") if place.startswith("s3a://") else place)
+        files, root = file_system(absolute(self.path))
         files.create_dir(root, recursive=True)
         return files, root
 

@@ -4,9 +4,10 @@
 
 A window is a shape (`tumbling`, `sliding`, `session`, `count_tumbling`, `count_sliding`, `calendar`, `business_hours`,
 `global_window`, `assigned`) with a lateness policy (`with_grace`, `without_grace`). A trigger says when it gives out results before it
-closes, an eviction what the global window forgets. `spark_ext.windows.aggregates` says what is computed.
+closes, an eviction what the global window forgets. `rollup` aggregates results again. `spark_ext.windows.aggregates` says what is computed.
 """
 
+from spark_ext.windows.chain import rollup, stage
 from spark_ext.windows.evictions import keep_all, keep_for, keep_last
 from spark_ext.windows.plan import aggregate, explain
 from spark_ext.windows.shapes import (
@@ -44,7 +45,9 @@ __all__ = [
     "on_close",
     "outside",
     "results",
+    "rollup",
     "session",
     "sliding",
+    "stage",
     "tumbling",
 ]

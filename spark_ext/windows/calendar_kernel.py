@@ -7,6 +7,7 @@ it stands still until the clock has caught up, so periods stay in order and ever
 from __future__ import annotations
 
 import struct
+import zoneinfo
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
-from zoneinfo import TZPATH, ZoneInfo
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,7 +293,7 @@ def _recorded_changes(zone: str) -> list[int]:
 
 
 def _zone_file(zone: str) -> bytes:
-    for place in TZPATH:
+    for place in zoneinfo.TZPATH:
         if (path := Path(place, zone)).is_file():
             return path.read_bytes()
     return resources.files("tzdata").joinpath("zoneinfo", *zone.split("/")).read_bytes()

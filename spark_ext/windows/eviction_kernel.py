@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spark_ext.errors import SettingsError
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Moment, State, Step
 from spark_ext.state.segments import Segments
+from spark_ext.windows.kept_rows import Kept, evicted, forgotten, silences
 from spark_ext.windows.rows import LATE, OUTSIDE_TAG, Layout
 from spark_ext.windows.states import (
     FIRED,
@@ -126,29 +127,28 @@ class EvictingWindows:
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:  # noqa: D102
         over = reached(moment.watermark_us, self.grace_us)
-        forgotten, kept = self._forget(self._read(state), over)
+        given, kept = self._forget(self._read(state), over)
         rows, times, out = takes(self.layout, rows)
-        touched = np.zeros(len(kept.counts), np.int64)
         if len(rows):
-            kept, touched, late = self._taken(kept, rows, times, moment.watermark_us, over)
+            kept, late = self._taken(kept, rows, times, moment.watermark_us, over)
             if late is not None:
                 out[LATE] = late
-        fired, kept, meta = self._fire(kept, touched, state, moment)
-        out |= windows_of(self.layout, [*forgotten, *fired])
+        fired, kept, meta = self._fire(kept, state, moment)
+        out |= windows_of(self.layout, [*given, *fired])
         return Step(self._written(kept) | meta, out, self._wake(kept, moment.watermark_us))
 
     @property
     def _needed(self) -> list[str]:
         return sorted({name for _, aggregate in self.layout.aggregates for name in aggregate.inputs})
 
-    def _read(self, state: State) -> _Kept:
+    def _read(self, state: State) -> Kept:
         rows, needed = state["rows"], self._needed
         values = pa.table([column(rows, f"c_{name}") for name in needed], names=needed)
         fresh = column(rows, "fresh").to_numpy(zero_copy_only=False)
         counts = column_ints(state["counts"], "fresh")
-        return _Kept(state["keys"], counts, column_ints(rows, "key"), column_ints(rows, "time_us"), fresh, values)
+        return Kept(state["keys"], counts, column_ints(rows, "key"), column_ints(rows, "time_us"), fresh, values)
 
-    def _written(self, kept: _Kept) -> dict[str, pa.Table]:
+    def _written(self, kept: Kept) -> dict[str, pa.Table]:
         """Leave out keys without rows."""
         keys, counts, key = kept.keys, kept.counts, kept.key
         used = np.zeros(len(counts), dtype=bool)
@@ -156,41 +156,23 @@ class EvictingWindows:
         if not used.all():
             keys = keys.filter(pa.array(used)).combine_chunks() if self.layout.keys else keys
             counts, key = counts[used], (np.cumsum(used) - 1)[key]
-        columns = [pa.array(key.astype(np.int32)), pa.array(kept.time), pa.array(kept.fresh), *_columns(kept.values)]
+        columns = [pa.array(key.astype(np.int32)), pa.array(kept.time), pa.array(kept.fresh), *kept.columns]
         rows = pa.Table.from_arrays(columns, schema=self.state_schema["rows"])
         return {"keys": keys, "counts": pa.table([pa.array(counts)], schema=COUNTS), "rows": rows}
 
-    def _silent(self, key: NDArray[np.int64], time: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return behind which rows, ascending by key and time, their key has none, or none for the time to live."""
-        silent = np.append(changes(key)[1:], True)
-        if self.ttl_us is not None:
-            silent[:-1] |= np.diff(time) >= self.ttl_us
-        return silent
-
-    def _over(self, key: NDArray[np.int64], time: NDArray[np.int64], over: int) -> NDArray[np.bool_]:
-        """Return which rows, ascending by key and time, are forgotten: those up to a silence that nothing can break any more."""
-        if over >= FOREVER_US or self.ttl_us is None or not len(key):
-            return np.full(len(key), over >= FOREVER_US)
-        surely = self._silent(key, time) & (time + self.ttl_us <= over)
-        # The next such row at or after each; it is of another key where this one has none.
-        place = np.where(surely, np.arange(len(key)), len(key))
-        following = np.minimum.accumulate(place[::-1])[::-1]
-        gone: NDArray[np.bool_] = np.append(key, -1)[following] == key
-        return gone
-
-    def _forget(self, kept: _Kept, over: int) -> tuple[list[pa.Table], _Kept]:
-        gone = self._over(kept.key, kept.time, over)
+    def _forget(self, kept: Kept, over: int) -> tuple[list[pa.Table], Kept]:
+        gone = forgotten(kept.key, kept.time, self.ttl_us, over)
         if not gone.any():
             return [], kept
         # A time to live may have passed more than once: rows between two silences are given out by themselves.
         leaving = kept.where(gone)
-        life = np.cumsum(np.append(0, self._silent(leaving.key, leaving.time)))[:-1]
+        life = np.cumsum(np.append(0, silences(leaving.key, leaving.time, self.ttl_us)))[:-1]
         some = np.bincount(life, leaving.fresh) > 0
         kept = kept.where(~gone)
         has_rows = np.bincount(kept.key, minlength=len(kept.counts)) > 0
         return self._windows(leaving, life, some, final=True), replace(kept, counts=np.where(has_rows, kept.counts, 0))
 
-    def _windows(self, kept: _Kept, group: NDArray[np.int64], some: NDArray[np.bool_], *, final: bool) -> list[pa.Table]:
+    def _windows(self, kept: Kept, group: NDArray[np.int64], some: NDArray[np.bool_], *, final: bool) -> list[pa.Table]:
         """Give out the rows of some groups, which are runs of rows."""
         given = np.flatnonzero(some[group])
         if not len(given):
@@ -201,78 +183,62 @@ class EvictingWindows:
         states = self.layout.of_rows(kept.values, kept.time, given, Segments(starts, len(given)))
         return [self.layout.windows(keys, kept.time[first], kept.time[last], states, final=final)]
 
-    def _taken(
-        self, kept: _Kept, rows: pa.Table, times: NDArray[np.int64], watermark_us: int, over: int
-    ) -> tuple[_Kept, NDArray[np.int64], pa.Table | None]:
-        """Take rows and evict; return also how many each key took, and those that are late."""
+    def _taken(self, kept: Kept, rows: pa.Table, times: NDArray[np.int64], watermark_us: int, over: int) -> tuple[Kept, pa.Table | None]:
+        """Take rows and evict; return also those that are late."""
         keyed = self.layout.keyed(kept.keys, rows)
         index = keyed.index
-        known, count = len(kept.counts), max(len(kept.counts), int(index.max()) + 1)
-        newest, oldest = np.full(count, NEVER_US), np.full(count, NEVER_US)
-        starts = np.flatnonzero(changes(kept.key))
-        oldest[kept.key[starts]] = kept.time[starts]
-        newest[kept.key[starts]] = kept.time[np.append(starts[1:], len(kept.key))[: len(starts)] - 1]
-        late = np.full(len(times), over >= FOREVER_US)
-        bound = np.zeros(len(times), dtype=bool)
-        if known and over < FOREVER_US:
-            if self.keep_rows is not None:
-                full = np.bincount(kept.key, minlength=count) >= self.keep_rows
-                bound |= full[index] & (times < oldest[index])
-            if self.keep_us is not None:
-                bound |= times < newest[index] - self.keep_us
-            late |= bound
-        if self.ttl_us is not None and not late.all():
-            late |= self._missed(kept, index, times, late, over)
+        count = max(len(kept.counts), int(index.max()) + 1)
+        late, first, last = self._judged(kept, index, times, count, over)
         found = None
         if late.any():
-            starts_us = np.where(bound, oldest[index], NEVER_US)[late]
-            ends_us = np.where(bound, newest[index], FOREVER_US)[late]
-            behind = np.where(bound, newest[index], watermark_us)[late] - times[late]
-            found = late_rows(self.layout, rows.filter(pa.array(late)), starts_us, ends_us, behind)
+            behind = np.where(last < FOREVER_US, last, watermark_us) - times
+            found = late_rows(self.layout, rows.filter(pa.array(late)), first[late], last[late], behind[late])
             index, (rows, times) = index[~late], accepted(rows, times, ~late)
-        touched = np.bincount(index, minlength=count)
-        counts = np.append(kept.counts, np.zeros(count - known, np.int64)) + touched
+        counts = np.append(kept.counts, np.zeros(count - len(kept.counts), np.int64)) + np.bincount(index, minlength=count)
         names = kept.values.column_names
         columns = [pa.concat_arrays([column(kept.values, name), *rows.column(name).chunks]) for name in names]
         fresh = np.append(kept.fresh, np.ones(len(times), dtype=bool))
         key, time = np.append(kept.key, index), np.append(kept.time, times)
-        everything = _Kept(keyed.keys, counts, key, time, fresh, pa.table(columns, names=names))
-        return self._evicted(everything), touched, found
+        everything = Kept(keyed.keys, counts, key, time, fresh, pa.table(columns, names=names))
+        return evicted(everything, self.keep_rows, self.keep_us), found
+
+    def _judged(
+        self, kept: Kept, index: NDArray[np.int64], times: NDArray[np.int64], keys: int, over: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Return which rows are late, and the bounds of what their key keeps; beyond all time where it is not for these that they are."""
+        late = np.full(len(times), over >= FOREVER_US)
+        oldest, newest = np.full(keys, NEVER_US), np.full(keys, NEVER_US)
+        if late.all():
+            return late, oldest[index], np.full(len(times), FOREVER_US)
+        starts = np.flatnonzero(changes(kept.key))
+        oldest[kept.key[starts]] = kept.time[starts]
+        newest[kept.key[starts]] = kept.time[np.append(starts, len(kept.key))[1:] - 1]
+        if self.keep_rows is not None:
+            full = np.bincount(kept.key, minlength=keys) >= self.keep_rows
+            late |= full[index] & (times < oldest[index])
+        if self.keep_us is not None:
+            late |= times < newest[index] - self.keep_us
+        first, last = np.where(late, oldest[index], NEVER_US), np.where(late, newest[index], FOREVER_US)
+        if self.ttl_us is not None:
+            late |= self._missed(kept, index, times, late, over)
+        return late, first, last
 
     def _missed(
-        self, kept: _Kept, index: NDArray[np.int64], times: NDArray[np.int64], late: NDArray[np.bool_], over: int
+        self, kept: Kept, index: NDArray[np.int64], times: NDArray[np.int64], late: NDArray[np.bool_], over: int
     ) -> NDArray[np.bool_]:
         """Return which rows would be forgotten as soon as they are taken; none that was there before is."""
         taken = np.flatnonzero(~late)
         key, time = np.append(kept.key, index[taken]), np.append(kept.time, times[taken])
         order = total_order([key, time], [])
-        gone = order[self._over(key[order], time[order], over)]
+        gone = order[forgotten(key[order], time[order], self.ttl_us, over)]
         missed = np.zeros(len(times), dtype=bool)
         missed[taken[gone[gone >= len(kept.key)] - len(kept.key)]] = True
         return missed
 
-    def _evicted(self, kept: _Kept) -> _Kept:
-        """Bring rows in order and keep the last ones."""
-        order = total_order([kept.key, kept.time], _columns(kept.values) if self.keep_rows is not None else [])
-        key, time = kept.key[order], kept.time[order]
-        starts = np.flatnonzero(changes(key))
-        sizes = np.diff(starts, append=len(key))
-        ends = np.repeat(starts + sizes, sizes)
-        stays = np.ones(len(key), dtype=bool)
-        if self.keep_rows is not None:
-            stays &= ends - np.arange(len(key)) <= self.keep_rows
-        if self.keep_us is not None:
-            stays &= time >= time[ends - 1] - self.keep_us
-        return kept.at(order[stays])
-
-    def _fire(
-        self, kept: _Kept, touched: NDArray[np.int64], state: State, moment: Moment
-    ) -> tuple[list[pa.Table], _Kept, dict[str, pa.Table]]:
+    def _fire(self, kept: Kept, state: State, moment: Moment) -> tuple[list[pa.Table], Kept, dict[str, pa.Table]]:
         trigger = self.trigger
         interval, meta = interval_over(trigger, state, moment, wanted=len(kept.key) > 0)
-        firing = np.full(len(kept.counts), interval)
-        if trigger.every_batch:
-            firing |= touched > 0
+        firing = np.full(len(kept.counts), interval or trigger.every_batch)
         if trigger.every_rows is not None:
             firing |= kept.counts >= trigger.every_rows
         firing &= kept.counts > 0
@@ -281,34 +247,11 @@ class EvictingWindows:
         fired = self._windows(kept, kept.key, firing, final=False)
         return fired, replace(kept, counts=np.where(firing, 0, kept.counts), fresh=kept.fresh & ~firing[kept.key]), meta
 
-    def _wake(self, kept: _Kept, watermark_us: int) -> int | None:
+    def _wake(self, kept: Kept, watermark_us: int) -> int | None:
         moments = []
         if self.ttl_us is not None and len(kept.key):
-            last = kept.time[self._silent(kept.key, kept.time)]
+            last = kept.time[silences(kept.key, kept.time, self.ttl_us)]
             moments.append(int(last.min()) + self.ttl_us + self.grace_us)
         if self.trigger.every_us is not None and (kept.counts > 0).any():
             moments.append(watermark_us + 1)
         return first_of(moments)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Rows that are kept, ascending by key and time; per key, how many it took since it last fired."""
-
-    keys: pa.Table
-    counts: NDArray[np.int64]
-    key: NDArray[np.int64]
-    time: NDArray[np.int64]
-    fresh: NDArray[np.bool_]
-    values: pa.Table
-
-    def at(self, rows: NDArray[np.int64]) -> _Kept:
-        values = self.values.take(pa.array(rows)) if self.values.num_columns else self.values
-        return replace(self, key=self.key[rows], time=self.time[rows], fresh=self.fresh[rows], values=values)
-
-    def where(self, mask: NDArray[np.bool_]) -> _Kept:
-        return self if mask.all() else self.at(np.flatnonzero(mask))
-
-
-def _columns(values: pa.Table) -> list[pa.Array]:
-    return [column(values, name) for name in values.column_names]

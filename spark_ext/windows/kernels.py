@@ -41,11 +41,11 @@ def kernel_for(layout: Layout, window: Window, trigger: Trigger, eviction: Evict
     if isinstance(shape, Session):
         return SessionWindows(layout, shape.gap_us, shape.maximum_us, grace, trigger, described)
     if isinstance(shape, CountTumbling):
-        return CountWindows(layout, shape.rows, shape.rows, grace, trigger, described, ttl_us)
+        return CountWindows(layout, shape.rows, shape.rows, ttl_us, grace, trigger, described)
     if isinstance(shape, CountSliding):
-        return CountWindows(layout, shape.rows, shape.every, grace, trigger, described, ttl_us)
+        return CountWindows(layout, shape.rows, shape.every, ttl_us, grace, trigger, described)
     if not eviction.keeps_all:
-        return EvictingWindows(layout, eviction.keep_rows, eviction.keep_us, grace, trigger, described, ttl_us)
+        return EvictingWindows(layout, eviction.keep_rows, eviction.keep_us, ttl_us, grace, trigger, described)
     if isinstance(shape, Sliding):
         if trigger.every_rows is not None or not trigger.accumulating:
             why = "windows share their panes, so rows since a firing are not known per window"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from pyspark.sql import DataFrame
 from pyspark.sql.types import TimestampType
@@ -118,7 +118,7 @@ def aggregate(
         asked.kernel,
         keys=keys,
         columns=asked.layout.in_schema.names,
-        buckets=buckets or buckets_for(expected_keys, parallelism=parallelism),
+        buckets=buckets_for(expected_keys, parallelism=parallelism) if buckets is None else buckets,
         control=control,
     )
 
@@ -189,6 +189,10 @@ def _asked(
     if not aggregates or len({name.lower() for name in taken}) != len(taken):
         expected = f"results with names of their own, other than keys and {', '.join(OURS)}"
         raise SettingsError("name", "columns", "of the result", expected=expected, got=repr([*keys, *aggregates]), todo="rename them")
+    for bound, moment in (("earliest", earliest), ("latest", latest)):
+        if moment.tzinfo is None:
+            todo = "give it as datetime(..., tzinfo=UTC)"
+            raise SettingsError("use", "bound", bound, expected="a time with a zone", got=repr(moment), todo=todo)
     layout = Layout(
         input_schema(frame, names),
         tuple(keys),
@@ -204,6 +208,8 @@ def _asked(
 
 
 def _choice(frame: DataFrame, asked: _Asked, engine: Engine) -> _Choice:
+    if engine not in get_args(Engine):
+        raise SettingsError("use", "engine", str(engine), expected="auto, millrace or spark", got=repr(engine), todo="correct it")
     obstacle = spark_plan.obstacle(frame, asked.layout, asked.window, asked.trigger, asked.eviction)
     if engine == "millrace":
         return _Choice("millrace", "asked for")

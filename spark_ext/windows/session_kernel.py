@@ -113,7 +113,6 @@ class SessionWindows:
         sessions, keys = self._read(state["sessions"]), state["keys"]
         closed, sessions = self._close(sessions, keys, over)
         rows, times, out = takes(self.layout, rows)
-        touched = np.zeros(len(sessions), dtype=bool)
         if len(rows):
             keyed = self.layout.keyed(keys, rows)
             keys, found = keyed.keys, self._found(sessions, keyed.index, times)
@@ -123,8 +122,8 @@ class SessionWindows:
                 picked, missed_of = found.rows[missed], found.of_rows[missed]
                 behind = moment.watermark_us - times[picked]
                 out[LATE] = late_rows(self.layout, rows.take(pa.array(picked)), found.first[missed_of], ends[missed_of], behind)
-            sessions, touched = self._merged(sessions, found, rows, times, ends > over)
-        fired, sessions, meta = self._fire(sessions, keys, touched, state, moment)
+            sessions = self._merged(sessions, found, rows, times, ends > over)
+        fired, sessions, meta = self._fire(sessions, keys, state, moment)
         out |= windows_of(self.layout, [*closed, *fired])
         return Step(self._written(sessions, keys) | meta, out, self._wake(sessions, moment.watermark_us))
 
@@ -183,13 +182,12 @@ class SessionWindows:
             key[starts], first[starts], reach[np.append(starts[1:], len(order)) - 1], order[is_open], ids[is_open], rows, ids[~is_open]
         )
 
-    def _merged(
-        self, sessions: _Sessions, found: _Found, rows: pa.Table, times: NDArray[np.int64], alive: NDArray[np.bool_]
-    ) -> tuple[_Sessions, NDArray[np.bool_]]:
-        """Return the sessions that are found and alive, and which of them have new rows."""
+    def _merged(self, sessions: _Sessions, found: _Found, rows: pa.Table, times: NDArray[np.int64], alive: NDArray[np.bool_]) -> _Sessions:
+        """Return the sessions that are found and alive."""
         taken, owners = (found.rows, found.of_rows) if alive.all() else (part[alive[found.of_rows]] for part in (found.rows, found.of_rows))
-        counts = np.bincount(owners, minlength=len(alive))
-        fresh = counts + np.bincount(found.of_open, sessions.fresh[found.open], len(alive)).astype(np.int64)
+        fresh = np.bincount(owners, minlength=len(alive)) + np.bincount(found.of_open, sessions.fresh[found.open], len(alive)).astype(
+            np.int64
+        )
         states, owner = pick(sessions.states, found.open), found.of_open
         if len(taken):
             starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
@@ -199,19 +197,17 @@ class SessionWindows:
             order, segments = group(owner)
             states = self.layout.merge(pick(states, order), segments)
         kept = np.flatnonzero(alive)
-        return _Sessions(found.key[kept], found.first[kept], found.last[kept], fresh[kept], states), counts[kept] > 0
+        return _Sessions(found.key[kept], found.first[kept], found.last[kept], fresh[kept], states)
 
     def _fire(
-        self, sessions: _Sessions, keys: pa.Table, touched: NDArray[np.bool_], state: State, moment: Moment
+        self, sessions: _Sessions, keys: pa.Table, state: State, moment: Moment
     ) -> tuple[list[pa.Table], _Sessions, dict[str, pa.Table]]:
         """Give out sessions that are still open, as the trigger says."""
         trigger, fresh = self.trigger, sessions.fresh
         if trigger.only_on_close:
             return [], sessions, {}
         interval, meta = interval_over(trigger, state, moment, wanted=len(sessions) > 0)
-        firing = np.full(len(sessions), interval)
-        if trigger.every_batch:
-            firing |= touched
+        firing = np.full(len(sessions), interval or trigger.every_batch)
         if trigger.every_rows is not None:
             firing |= fresh >= trigger.every_rows
         if trigger.at_end:

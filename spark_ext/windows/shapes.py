@@ -297,15 +297,15 @@ def sliding(length: timedelta, *, every: timedelta, offset: timedelta = ZERO) ->
 def session(gap: timedelta, *, maximum: timedelta | None = None) -> Session:
     """Return windows that last, per key, as long as rows follow each other within less than `gap`.
 
-    A session is ``[first, last + gap)``, with the event times of its first and last row.
+    A session is ``[first, last + gap)``, with the event times of its first and last row, unless `maximum` ends it.
 
     Parameters
     ----------
     gap : timedelta
         From 1 microsecond to 10,000 years.
     maximum : timedelta, optional
-        The most that a session may last, at least `gap`; longer ones are cut. Without it a key that is never silent has a session
-        that never closes.
+        The most that a session may last, at least `gap`: no session spans a multiple of it, counted from 1970, so where one is cut
+        does not depend on when it began. Without it a key that is never silent has a session that never closes.
 
     Raises
     ------

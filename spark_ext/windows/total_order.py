@@ -44,15 +44,17 @@ def total_order(numbers: Sequence[NDArray[np.int64]], columns: Sequence[pa.Array
     """
     order = order_of(numbers)
     same = ~changes(*(each[order] for each in numbers))
-    if not columns or not same.any():
-        return order
-    # Runs of equal rows: all that are like the row before, and that one.
-    places = np.flatnonzero(same | np.append(same[1:], False))
-    run = np.cumsum(~same, dtype=np.int64)[places]
-    tied = order[places]
-    taken = pa.array(tied)
-    values = [key for column in columns for key in _keys(_whole(column.take(taken)))]
-    order[places] = tied[order_of([run, *values])]
+    for column in columns:
+        if not same.any():
+            break
+        # Runs of rows that are equal so far: all that are like the row before, and that one.
+        places = np.flatnonzero(same | np.append(same[1:], False))
+        tied = order[places]
+        run = np.cumsum(~same, dtype=np.int64)[places]
+        keys = [run, *_keys(_whole(column.take(pa.array(tied))))]
+        by = order_of(keys)
+        order[places] = tied[by]
+        same[places] = ~changes(*(key[by] for key in keys))
     return order
 
 

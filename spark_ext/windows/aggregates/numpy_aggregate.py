@@ -95,7 +95,7 @@ class NumpyAggregate(Aggregate):
 
     @abstractmethod
     def combine(self, states: Mapping[str, NDArray[Any]], starts: NDArray[np.int64]) -> Mapping[str, NDArray[Any]]:
-        """Return one state for each group of states: as `update`, with fields of shape (n,) in place of values."""
+        """Return one state for each group of states: as `update`, with fields of shape (n,), read-only, in place of values."""
 
     @abstractmethod
     def output(self, states: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -175,10 +175,7 @@ class NumpyAggregate(Aggregate):
         raise SettingsError("build", "aggregate", self._name, expected=expected, got=str(dtype), todo=todo)
 
     def _named(self, states: Sequence[pa.Array]) -> dict[str, NDArray[Any]]:
-        named = {name: state.to_numpy(zero_copy_only=False) for name, state in zip(self.fields, states, strict=True)}
-        for values in named.values():
-            values.flags.writeable = False
-        return named
+        return {name: state.to_numpy(zero_copy_only=False) for name, state in zip(self.fields, states, strict=True)}
 
     def _neutrals(self, groups: int) -> dict[str, NDArray[Any]]:
         found = self.neutral()
