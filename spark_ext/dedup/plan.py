@@ -13,11 +13,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_ext.dedup.dedup_kernel import DUPLICATE, INVALID, LATE, LATENESS, UNIQUE, Dedup
-from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.errors import SchemaError
 from spark_ext.state.buckets import buckets_for
+from spark_ext.state.kernel import EARLIEST, LATEST
 from spark_ext.state.operator import apply_kernel, input_schema
 from spark_ext.state.packing import TAG
-from spark_ext.windows.plan import EARLIEST, LATEST
 
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
@@ -98,9 +98,7 @@ def drop_duplicates(
             raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
     bounds_us = ((bound - EPOCH) // MICROSECOND for bound in (earliest, latest))
     kernel = Dedup(input_schema(frame, frame.columns), tuple(keys), event_time, horizon, keep, tuple(order), *bounds_us)
-    _check_stream(frame)
-    parallelism = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    number = buckets if buckets is not None else buckets_for(expected_keys, parallelism=parallelism)
+    number = buckets_for(expected_keys) if buckets is None else buckets
     return apply_kernel(frame, kernel, keys=keys, columns=frame.columns, buckets=number, control=control)
 
 
@@ -126,16 +124,3 @@ def invalid(tagged: DataFrame) -> DataFrame:
 
 def _tagged(tagged: DataFrame, tag: str) -> DataFrame:
     return tagged.where(F.col(TAG) == tag).drop(TAG)
-
-
-def _check_stream(frame: DataFrame) -> None:
-    if frame.isStreaming and "EventTimeWatermark" not in frame._jdf.queryExecution().analyzed().toString():  # noqa: SLF001 (no public way to ask)
-        raise SettingsError(
-            "deduplicate",
-            "stream",
-            "without a watermark",
-            expected="a stream with one",
-            got="none",
-            why="every key would be kept for ever",
-            todo="use spark_ext.time.with_watermark(stream, ...) or stream.withWatermark(...)",
-        )

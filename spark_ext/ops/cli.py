@@ -14,6 +14,7 @@ from spark_ext import jars as jar_files
 from spark_ext.broker.cli import app as broker_commands
 from spark_ext.errors import EngineError
 from spark_ext.ops.submit import properties_file, submit_command
+from spark_ext.state.cli import app as state_commands
 
 __all__ = ["app", "command", "main"]
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 jar_commands = typer.Typer(help="The pinned jars of Spark's connectors and of the broker.", no_args_is_help=True)
 app.add_typer(jar_commands, name="jars")
 app.add_typer(broker_commands, name="broker")
+app.add_typer(state_commands, name="state")
 
 
 @jar_commands.command()

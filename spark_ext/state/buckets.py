@@ -13,30 +13,31 @@ from spark_ext.errors import SettingsError
 __all__ = ["MOST_BUCKETS", "buckets_for", "check_buckets", "labels"]
 
 MOST_BUCKETS: Final = 16_384  # two bytes
-BUCKETS_PER_TASK: Final = 2
+PARALLELISM: Final = 8
 KEYS_PER_BUCKET: Final = 65_536
 SEED: Final = 42  # Spark's, of the hash that it shuffles by
 
 
-def buckets_for(expected_keys: int, *, parallelism: int) -> int:
-    """Return a number of buckets: a power of two, two for each parallel task and one for each 65,536 keys.
+def buckets_for(expected_keys: int, *, parallelism: int = PARALLELISM) -> int:
+    """Return a number of buckets: a power of two, one for each parallel task and one for each 65,536 keys.
 
     A bucket costs about a millisecond per batch, and its state is rewritten whole when it gets a row: few for few keys, more for
-    many, so that one stays near a megabyte. A job can run on as many cores as it has buckets.
+    many, so that one stays near a megabyte. A job can run on as many cores as it has buckets. Nothing depends on the machine, as a
+    checkpoint is tied to the number.
 
     Parameters
     ----------
     expected_keys : int
         Keys that are open at a time; the order of magnitude is enough.
     parallelism : int
-        Tasks that run at a time (``spark.sql.shuffle.partitions``).
+        The most tasks that should ever run at a time.
 
     Examples
     --------
-    >>> buckets_for(1_000, parallelism=2), buckets_for(10_000_000, parallelism=2)
-    (4, 256)
+    >>> buckets_for(1_000), buckets_for(10_000_000), buckets_for(1_000, parallelism=64)
+    (8, 256, 64)
     """
-    wanted = max(BUCKETS_PER_TASK * parallelism, -(-expected_keys // KEYS_PER_BUCKET), 1)
+    wanted = max(parallelism, -(-expected_keys // KEYS_PER_BUCKET), 1)
     return int(min(MOST_BUCKETS, 1 << (wanted - 1).bit_length()))
 
 
@@ -55,7 +56,7 @@ def check_buckets(buckets: object) -> None:
             "buckets",
             expected=f"1 to {MOST_BUCKETS}",
             got=repr(buckets),
-            todo="use buckets_for(expected_keys, parallelism=...)",
+            todo="use buckets_for(expected_keys)",
         )
 
 

@@ -97,12 +97,23 @@ def decode(blob: bytes, *, name: str) -> BucketState:
     """
     if len(blob) < PREFIX.size or blob[:4] != MAGIC:
         raise _unreadable(name, f"a state that begins with {MAGIC!r}", f"{len(blob)} bytes that begin with {blob[:4]!r}", "it is not ours")
-    _, version, _, checksum, size = PREFIX.unpack_from(blob)
-    if version != FORMAT:
-        raise _unreadable(name, f"format {FORMAT}", f"format {version}", "another release wrote it", "run it with that release")
+    _, version, reserved, checksum, size = PREFIX.unpack_from(blob)
+    if version != FORMAT or reserved:
+        got = f"format {version}" + (f" with mark {reserved}" if reserved else "")
+        raise _unreadable(
+            name, f"format {FORMAT}", got, "another release wrote it, or it is damaged", f"run it with that release, or {KEEP}"
+        )
     found = google_crc32c.value(blob[CHECKED_FROM:])  # a copy: it takes no views
     if found != checksum:
         raise _unreadable(name, f"checksum {checksum:#010x}", f"{found:#010x}", "its bytes have changed since they were written")
+    try:
+        return _parsed(blob, size)
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise _unreadable(name, "a header and the tables it names", got, "what wrote it was at fault, as its checksum is right") from error
+
+
+def _parsed(blob: bytes, size: int) -> BucketState:
     header: dict[str, Any] = json.loads(blob[PREFIX.size : PREFIX.size + size])
     at = -(-(PREFIX.size + size) // ALIGNMENT) * ALIGNMENT
     tables, whole = {}, pa.py_buffer(blob)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import pyarrow as pa
 
-__all__ = ["FOREVER_US", "NEVER_US", "Kernel", "Moment", "State", "Step", "empty_state"]
+__all__ = ["EARLIEST", "FOREVER_US", "LATEST", "NEVER_US", "Kernel", "Moment", "State", "Step", "empty_state"]
 
 NEVER_US: Final = -(2**62)  # a watermark before any row; room is left for arithmetic
 FOREVER_US: Final = 2**62  # a watermark behind every row
+
+EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)  # event times before are absurd, unless somebody says otherwise
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 State = Mapping[str, pa.Table]
 
@@ -69,7 +73,8 @@ class Kernel(Protocol):
     in_schema : pa.Schema
         The columns of the rows it takes.
     state_schema, out_schema : mapping of str to pa.Schema
-        The tables of the state, and the columns of each tag.
+        The tables of the state, and the columns of each tag. Names of the state's columns follow `spark_ext.state.inspect`, so
+        that a checkpoint can be shown without the kernel.
     """
 
     @property

@@ -8,9 +8,10 @@ Spark moves blobs, so a row costs one conversion on the way in and one on the wa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,12 @@ from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.streaming.state import GroupState, GroupStateTimeout
 from pyspark.sql.types import StructType
 
-from spark_ext.errors import SchemaError, StateError
+from spark_ext.errors import SchemaError, SettingsError, StateError
 from spark_ext.state.buckets import check_buckets, labels
 from spark_ext.state.codec import BucketState, Identity, decode, encode
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
 from spark_ext.state.keys import check_key
-from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, TAG, Packer, receive, spread, to_blobs
+from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, TAG, Packer, receive, spread, to_blobs
 
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
@@ -77,7 +78,7 @@ def apply_kernel(
     SchemaError
         A column is missing, or a key is of a type that cannot be compared.
     SettingsError
-        The number of buckets is out of range.
+        The number of buckets is out of range, or a stream has no watermark.
     StateError
         In the running query: the checkpoint was made with another operator, settings or number of buckets, or is damaged.
 
@@ -113,14 +114,32 @@ def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucket
             raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
     for field in input_schema(frame, keys):
         check_key(field.name, field.type)
+        kind = frame.schema[field.name].dataType.simpleString()
+        if " collate " in kind:
+            expected, why = "text that is equal when its bytes are", "columns reach a kernel without their collation"
+            raise SchemaError(
+                "group by", "key", field.name, expected=expected, got=kind, why=why, todo="group by lower(...), or as it fits"
+            )
     check_buckets(buckets)
+    if frame.isStreaming and "EventTimeWatermark" not in frame._jdf.queryExecution().analyzed().toString():  # noqa: SLF001 (no public way to ask)
+        raise SettingsError(
+            "use",
+            "stream",
+            "without a watermark",
+            expected="a stream with one",
+            got="none",
+            why="nothing would ever close, and state would be kept for ever",
+            todo="use spark_ext.time.with_watermark(stream, ...) or stream.withWatermark(...)",
+        )
 
 
 def _packed(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], buckets: int, control: Control | None) -> DataFrame:
-    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(F.col(_quoted(name)) for name in columns))
+    # By place: mapInArrow takes no name with a dot in it, and a user's name may be one of ours.
+    named = {f"c{at}": name for at, name in enumerate(columns)}
+    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(F.col(_quoted(name)).alias(place) for place, name in named.items()))
     if control is None or not frame.isStreaming:
         return rows
-    empty = [F.lit(None).cast(frame.schema[name].dataType).alias(name) for name in columns]
+    empty = [F.lit(None).cast(frame.schema[name].dataType).alias(place) for place, name in named.items()]
     requests = control.rows(frame.sparkSession).select(F.lit(CONTROL).alias(BUCKET), *empty, F.unix_micros("until").alias(FLOOR))
     return rows.withColumn(FLOOR, F.lit(None).cast("bigint")).unionAll(requests)
 
@@ -145,14 +164,15 @@ class _Runner:
 
     def stream(self, key: tuple[int], frames: Iterator[pd.DataFrame], state: GroupState) -> Iterator[pd.DataFrame]:
         """Do one batch of one bucket: state in, step, state out, and the timer."""
-        found = self._load(int(np.flatnonzero(labels(self.buckets) == key[0])[0]), state)
+        found = self._load(key[0], state)
         received = receive((blob for frame in frames for blob in frame[BLOB]), self.kernel.in_schema)
         floor_us = max(found.floor_us, NEVER_US if received.floor_us is None else received.floor_us)
         watermark_ms = state.getCurrentWatermarkMs()
         # Spark's watermark is 0 before any row.
         watermark_us = max(watermark_ms * MS if watermark_ms > 0 else NEVER_US, floor_us)
         step = self.kernel.step(found.tables, received.rows, Moment(watermark_us, state.getCurrentProcessingTimeMs() * MS))
-        if floor_us == NEVER_US and not any(table.num_rows for table in step.state.values()):
+        is_empty = floor_us == NEVER_US and not any(table.num_rows for table in step.state.values())
+        if is_empty and key[0] != MARKED:
             state.remove()
         else:
             state.update((encode(BucketState(found.identity, found.bucket, floor_us, step.state)),))
@@ -171,21 +191,43 @@ class _Runner:
         blobs = [*to_blobs(first.out, self.schema), *to_blobs(last.out, self.schema)]
         return pa.table({BLOB: pa.array(blobs, pa.binary())})
 
-    def _load(self, bucket: int, state: GroupState) -> BucketState:
+    def _load(self, label: int, state: GroupState) -> BucketState:
         identity = Identity(self.kernel.operator, self.kernel.settings, self.buckets)
         if not state.exists:
+            bucket = int(np.flatnonzero(labels(self.buckets) == label)[0])
             return BucketState(identity, bucket, NEVER_US, empty_state(self.kernel))
-        found = decode(bytes(state.get[0]), name=f"bucket {bucket}")
-        for field in ("operator", "buckets", "settings"):
-            ours, theirs = getattr(identity, field), getattr(found.identity, field)
-            if ours != theirs:
-                raise StateError(
-                    "use",
-                    "state",
-                    f"bucket {bucket}",
-                    expected=f"{field} {ours!r}",
-                    got=f"{theirs!r}",
-                    why="the checkpoint was made with that",
-                    todo="set it back, or give the changed job a new checkpoint; nothing of this batch was kept",
-                )
+        found = decode(bytes(state.get[0]), name=f"of label {label}")
+        if found.identity != identity:
+            raise _mismatch(identity, found.identity, found.bucket)
         return found
+
+
+def _mismatch(ours: Identity, theirs: Identity, bucket: int) -> StateError:
+    asked, made = _facts(ours), _facts(theirs)
+    other = [name for name in {**asked, **made} if asked.get(name) != made.get(name)]
+    return StateError(
+        "use",
+        "state",
+        f"bucket {bucket}",
+        expected=", ".join(f"{name} {asked.get(name)!r}" for name in other),
+        got=", ".join(f"{name} {made.get(name)!r}" for name in other),
+        why="the checkpoint was made with that",
+        todo="set it back, or give the changed job a new checkpoint; nothing of this batch was kept",
+    )
+
+
+def _facts(identity: Identity) -> dict[str, object]:
+    try:
+        settings = json.loads(identity.settings)
+    except ValueError:
+        settings = identity.settings
+    facts = _flat(settings) if isinstance(settings, dict) else {"settings": settings}
+    return {"operator": identity.operator, "buckets": identity.buckets, **facts}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name each setting by itself, so that an error shows what differs and no more."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= {f"{name}.{inner}": each for inner, each in _flat(value).items()} if isinstance(value, dict) else {name: value}
+    return found

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from spark_ext.state.buckets import labels
 
-__all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
+__all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "MARKED", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
 
 BUCKET: Final = "_bucket"
 FLOOR: Final = "_floor_us"  # a column of plans with a control; null but in control rows
@@ -25,6 +25,8 @@ BLOB: Final = "blob"
 TAG: Final = "tag"
 PACKED: Final = pa.schema([(BUCKET, pa.int32()), (BLOB, pa.binary())])
 FLOOR_MARK: Final = b"floor"  # an Arrow stream begins with 0xff
+MARK: Final = b"mark"  # no rows: the bucket is to look whose its state is
+MARKED: Final = 0  # a label that every number of buckets has, as it is the smallest
 CONTROL: Final = -1  # the bucket of a control row: it goes to all of them
 HELD_ROWS: Final = 262_144
 HELD_BYTES: Final = 32 << 20
@@ -52,6 +54,9 @@ class Packer:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield packed rows; holds at most some 262,144 rows or 32 MB of input.
+
+        The bucket with the label `MARKED` is called in each batch that has rows, so that state of another number of buckets is found
+        before any bucket that is new by this number has been kept.
 
         Parameters
         ----------
@@ -87,6 +92,9 @@ class Packer:
             else:
                 numbers.append(int(ordered[start]))
                 blobs.append(_to_ipc(rows.slice(start, end - start)))
+        if (marked := int(np.flatnonzero(labels(self.buckets) == MARKED)[0])) not in numbers:
+            numbers.append(marked)
+            blobs.append(MARK)
         self._warn_of_skew(int((ends - starts).max()), len(ordered))
         return pa.record_batch([pa.array(labels(self.buckets)[numbers]), pa.array(blobs, pa.binary())], schema=PACKED)
 
@@ -119,15 +127,16 @@ class Received:
 
 
 def receive(blobs: Iterable[bytes], schema: pa.Schema) -> Received:
-    """Read what `Packer` packed; without rows the table is empty."""
+    """Read what `Packer` packed, columns by place; without rows the table is empty."""
     tables, floor_us = [], None
     for blob in blobs:
         if blob.startswith(FLOOR_MARK):
             (asked,) = struct.unpack("<q", blob[len(FLOOR_MARK) :])
             floor_us = asked if floor_us is None else max(asked, floor_us)
-        else:
+        elif blob != MARK:
             tables.append(pa.ipc.open_stream(pa.py_buffer(blob)).read_all())
     rows = pa.concat_tables(tables) if tables else schema.empty_table()
+    rows = rows.rename_columns(schema.names)
     if rows.schema.types != schema.types:  # the session's time zone, not ours
         rows = rows.cast(schema)
     return Received(rows.combine_chunks(), floor_us)

@@ -21,7 +21,7 @@ from spark_ext.windows.shapes import (
     sliding,
     tumbling,
 )
-from spark_ext.windows.tagged import invalid, is_lost, late, outside, results
+from spark_ext.windows.tagged import invalid, is_rejected, late, outside, results
 from spark_ext.windows.triggers import each_batch, each_rows, early, on_close
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "explain",
     "global_window",
     "invalid",
-    "is_lost",
+    "is_rejected",
     "keep_all",
     "keep_for",
     "keep_last",

@@ -19,12 +19,12 @@ from pyspark.sql import DataFrame
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.state.buckets import buckets_for
-from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, State, Step
+from spark_ext.state.kernel import EARLIEST, FOREVER_US, LATEST, NEVER_US, Kernel, Moment, State, Step
 from spark_ext.state.operator import apply_kernel
 from spark_ext.windows.aggregates.aggregate import Aggregate
 from spark_ext.windows.evictions import keep_all
 from spark_ext.windows.kernels import kernel_for
-from spark_ext.windows.plan import EARLIEST, LATEST, OURS, _asked, _check_stream
+from spark_ext.windows.plan import OURS, asked_for
 from spark_ext.windows.rows import WINDOW, Layout, ints
 from spark_ext.windows.shapes import BusinessHours, Calendar, CountSliding, CountTumbling, Session, Shape, Sliding, Tumbling, Window
 from spark_ext.windows.states import reached
@@ -154,16 +154,14 @@ def rollup(
     """
     if not then:
         raise SettingsError("roll up", "windows", "once", expected="one later stage or more", got="none", todo="use aggregate(...)")
-    asked = _asked(frame, keys, event_time, window, aggregates, None, None, columns, earliest, latest, None)
-    _check_stream(frame, asked)
+    asked = asked_for(frame, keys, event_time, window, aggregates, None, None, columns, earliest, latest, None)
     kernel = chain(asked.layout, window, then)
-    parallelism = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     return apply_kernel(
         frame,
         kernel,
         keys=kernel.keys,
         columns=asked.layout.in_schema.names,
-        buckets=buckets if buckets is not None else buckets_for(expected_keys, parallelism=parallelism),
+        buckets=buckets_for(expected_keys) if buckets is None else buckets,
         control=control,
     )
 
@@ -229,8 +227,8 @@ class Chain:
 
     @property
     def settings(self) -> str:  # noqa: D102
-        kernels = [{"operator": kernel.operator, "settings": kernel.settings} for kernel in self.kernels]
-        return json.dumps({"kernels": kernels, "keys": list(self.keys), "time": WINDOW_TIME})
+        stages = {str(at): {"operator": kernel.operator, **json.loads(kernel.settings)} for at, kernel in enumerate(self.kernels)}
+        return json.dumps({"stages": stages, "keys": list(self.keys), "time": WINDOW_TIME})
 
     @property
     def in_schema(self) -> pa.Schema:  # noqa: D102

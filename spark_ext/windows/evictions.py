@@ -21,7 +21,7 @@ class Eviction:
     keep_rows : int, optional
         All but the latest so many rows of a key, by event time.
     keep_us : int, optional
-        All rows of a key that are this much older than its latest, microseconds.
+        All rows of a key but those that are at most this much older than its latest, microseconds.
     """
 
     keep_rows: int | None = None
@@ -52,7 +52,7 @@ def keep_last(rows: int) -> Eviction:
 
 
 def keep_for(span: timedelta) -> Eviction:
-    """Keep the rows of each key that are less than `span` older than its latest row.
+    """Keep the rows of each key that are at most `span` older than its latest row.
 
     Raises
     ------

@@ -58,13 +58,15 @@ def kernel_for(layout: Layout, window: Window, trigger: Trigger, eviction: Evict
 
 def _described(layout: Layout, window: Window, trigger: Trigger, eviction: Eviction, ttl_us: int | None) -> str:
     """Describe everything the state depends on, the same in every process."""
-    columns = [*layout.keys, layout.time, *(name for _, aggregate in layout.aggregates for name in aggregate.inputs)]
+    columns = {*layout.keys, layout.time, *(name for _, aggregate in layout.aggregates for name in aggregate.inputs)}
+    if isinstance(window.shape, CountTumbling | CountSliding) or not eviction.keeps_all:
+        columns = set(layout.in_schema.names)  # whole rows are kept
     return json.dumps(
         {
             **window.settings,
             "keys": list(layout.keys),
             "event_time": layout.time,
-            "types": {name: str(layout.types[name]) for name in sorted(set(columns))},
+            "types": {name: str(layout.types[name]) for name in sorted(columns)},
             "aggregates": {name: repr(aggregate) for name, aggregate in layout.aggregates},
             "trigger": repr(trigger),
             "eviction": repr(eviction),

@@ -12,7 +12,7 @@ from pyspark.sql.types import TimestampType
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.state.buckets import buckets_for
-from spark_ext.state.kernel import Kernel
+from spark_ext.state.kernel import EARLIEST, LATEST, Kernel
 from spark_ext.state.operator import apply_kernel, input_schema
 from spark_ext.state.packing import TAG
 from spark_ext.windows import spark_plan
@@ -26,10 +26,8 @@ from spark_ext.windows.triggers import Trigger, on_close
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["EARLIEST", "LATEST", "aggregate", "explain"]
+__all__ = ["OURS", "Asked", "aggregate", "asked_for", "explain"]
 
-EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 OURS: Final = (TAG, WINDOW, FINAL, EVENT, *MISSED)
@@ -58,7 +56,8 @@ def aggregate(
     """Aggregate rows by key and window; rows that are in no window come out as well, tagged with the reason.
 
     Guarantee: every row is counted in each of its windows, or comes out tagged ``late`` (with the number of windows that had closed),
-    ``invalid`` or ``outside``; so windows and tagged rows together account for the input exactly. A final result does not depend on
+    ``invalid`` or ``outside``; so windows and tagged rows together account for the input exactly. Rows that an eviction forgets are
+    forgotten as asked. A final result does not depend on
     how rows were cut into batches. A replayed batch gives the same rows.
 
     Parameters
@@ -80,9 +79,9 @@ def aggregate(
     columns : sequence of str, optional
         Columns that go along, to be shown in ``event`` if a row is in no window; default all. Fewer are faster.
     expected_keys : int
-        Order of magnitude of open keys; decides the number of buckets.
+        Order of magnitude of open keys; decides the number of buckets, see `spark_ext.state.buckets_for`.
     buckets : int, optional
-        The number of buckets itself, fixed for the life of a checkpoint.
+        The number of buckets itself, fixed for the life of a checkpoint; at least as many as cores that should work on it.
     earliest, latest : datetime
         Event times outside of these are absurd, their rows ``invalid``.
     ttl : timedelta, optional
@@ -107,18 +106,17 @@ def aggregate(
 
     State: `TimeWindows`, `SessionWindows`, `CountWindows`, `EvictingWindows`, one blob per bucket.
     """
-    asked = _asked(frame, keys, event_time, window, aggregates, trigger, eviction, columns, earliest, latest, ttl)
+    asked = asked_for(frame, keys, event_time, window, aggregates, trigger, eviction, columns, earliest, latest, ttl)
     choice = _choice(frame, asked, engine)
     if choice.engine == "spark":
         return spark_plan.aggregate(frame, asked.layout, asked.window)
-    _check_stream(frame, asked)
-    parallelism = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    _check_trigger(frame, asked)
     return apply_kernel(
         frame,
         asked.kernel,
         keys=keys,
         columns=asked.layout.in_schema.names,
-        buckets=buckets_for(expected_keys, parallelism=parallelism) if buckets is None else buckets,
+        buckets=buckets_for(expected_keys) if buckets is None else buckets,
         control=control,
     )
 
@@ -132,23 +130,31 @@ def explain(
     aggregates: Mapping[str, Aggregate],
     trigger: Trigger | None = None,
     eviction: Eviction | None = None,
+    columns: Sequence[str] | None = None,
+    expected_keys: int = 100_000,
+    buckets: int | None = None,
+    earliest: datetime = EARLIEST,
+    latest: datetime = LATEST,
+    ttl: timedelta | None = None,
+    control: Control | None = None,
     engine: Engine = "auto",
 ) -> str:
-    """Tell which engine `aggregate` would take for the same arguments, and why.
+    """Tell which engine `aggregate` would take for the same arguments, and why; `control` does not matter.
 
     Returns
     -------
     str
-        ``<engine>: <reason>``.
+        ``<engine>: <reason>``, and of ours the number of buckets.
     """
-    asked = _asked(frame, keys, event_time, window, aggregates, trigger, eviction, None, EARLIEST, LATEST, None)
+    asked = asked_for(frame, keys, event_time, window, aggregates, trigger, eviction, columns, earliest, latest, ttl)
     choice = _choice(frame, asked, engine)
-    return f"{choice.engine}: {choice.why}"
+    number = buckets_for(expected_keys) if buckets is None else buckets
+    return f"{choice.engine}: {choice.why}" + (f"; {number} buckets" if choice.engine == "millrace" else "")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A windowed aggregation, checked."""
+class Asked:
+    """A windowed aggregation, checked, and the kernel for it."""
 
     layout: Layout
     window: Window
@@ -163,7 +169,7 @@ class _Choice:
     why: str
 
 
-def _asked(
+def asked_for(
     frame: DataFrame,
     keys: Sequence[str],
     event_time: str,
@@ -175,7 +181,8 @@ def _asked(
     earliest: datetime,
     latest: datetime,
     ttl: timedelta | None,
-) -> _Asked:
+) -> Asked:
+    """Check what was asked for, and find the kernel; see `aggregate`."""
     checked_window(window)
     needed = [*keys, event_time, *(name for _, one in aggregates.items() for name in one.inputs)]
     names = list(dict.fromkeys([*(frame.columns if columns is None else columns), *needed]))
@@ -204,10 +211,10 @@ def _asked(
     trigger, eviction = trigger or on_close(), eviction or keep_all()
     kernel = kernel_for(layout, window, trigger, eviction, ttl)
     _ = kernel.out_schema  # asks each aggregate whether it can take its columns
-    return _Asked(layout, window, trigger, eviction, kernel)
+    return Asked(layout, window, trigger, eviction, kernel)
 
 
-def _choice(frame: DataFrame, asked: _Asked, engine: Engine) -> _Choice:
+def _choice(frame: DataFrame, asked: Asked, engine: Engine) -> _Choice:
     if engine not in get_args(Engine):
         raise SettingsError("use", "engine", str(engine), expected="auto, millrace or spark", got=repr(engine), todo="correct it")
     obstacle = spark_plan.obstacle(frame, asked.layout, asked.window, asked.trigger, asked.eviction)
@@ -222,20 +229,8 @@ def _choice(frame: DataFrame, asked: _Asked, engine: Engine) -> _Choice:
     return _Choice("spark", "asked for" if engine == "spark" else "bounded rows, and Spark's own aggregation gives the same answer faster")
 
 
-def _check_stream(frame: DataFrame, asked: _Asked) -> None:
-    if not frame.isStreaming:
-        return
-    if "EventTimeWatermark" not in frame._jdf.queryExecution().analyzed().toString():  # noqa: SLF001 (no public way to ask)
-        raise SettingsError(
-            "aggregate",
-            "stream",
-            "without a watermark",
-            expected="a stream with one",
-            got="none",
-            why="no window would ever close",
-            todo="use spark_ext.time.with_watermark(stream, ...) or stream.withWatermark(...)",
-        )
-    if isinstance(asked.window.shape, Global) and asked.trigger.only_on_close:
+def _check_trigger(frame: DataFrame, asked: Asked) -> None:
+    if frame.isStreaming and isinstance(asked.window.shape, Global) and asked.trigger.only_on_close:
         raise SettingsError(
             "use",
             "trigger",

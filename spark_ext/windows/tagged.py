@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from spark_ext.state.packing import TAG
 from spark_ext.windows.rows import EVENT, INVALID, LATE, MISSED, OUTSIDE_TAG, WINDOW
 
-__all__ = ["invalid", "is_lost", "late", "outside", "results"]
+__all__ = ["invalid", "is_rejected", "late", "outside", "results"]
 
 
 def results(tagged: DataFrame) -> DataFrame:
@@ -39,7 +39,7 @@ def outside(tagged: DataFrame) -> DataFrame:
     return _rejected(tagged, OUTSIDE_TAG).drop(WINDOW)
 
 
-def is_lost() -> Column:
+def is_rejected() -> Column:
     """Tell whether a tagged row is an input row that is in no window at all; input = counted rows + these."""
     return F.col(EVENT).isNotNull() & ((F.col(TAG) != LATE) | (F.col("missed") == F.col("windows")))
 
@@ -47,4 +47,5 @@ def is_lost() -> Column:
 def _rejected(tagged: DataFrame, tag: str) -> DataFrame:
     names = tagged.columns
     keys = names[names.index(TAG) + 1 : names.index(WINDOW)]
-    return tagged.where(F.col(TAG) == tag).select(*keys, WINDOW, EVENT, *(MISSED if tag == LATE else ()))
+    quoted = [F.col("`" + name.replace("`", "``") + "`") for name in keys]
+    return tagged.where(F.col(TAG) == tag).select(*quoted, WINDOW, EVENT, *(MISSED if tag == LATE else ()))
