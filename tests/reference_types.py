@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import sys
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -48,6 +49,9 @@ class Number(NamedTuple):
     """A number as it was written."""
 
     text: str
+
+
+sys.set_int_max_str_digits(0)  # a record may be one number of thousands of digits
 
 
 class Members(NamedTuple):

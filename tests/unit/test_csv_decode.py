@@ -313,6 +313,10 @@ def test_edited_lines(values: list[bytes | None]) -> None:
     check(values)
 
 
+def test_an_integer_of_thousands_of_digits_is_out_of_range() -> None:
+    check([b"a," + b"7" * 4_500 + b',1.5,2.25,2013-01-01T00:00:00Z,true,3,0.5,12345678901234567890.5,2013-02-03,-4,"x"'])
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\ufeff"), max_size=20) | st.text("\",\r\n\\;'aé€😀", max_size=20)
 
 
