@@ -101,7 +101,7 @@ def _make_room(out: Path) -> None:
         raise _not_ours(out, "a symbolic link" if out.is_symlink() else "a file")
     out.mkdir(parents=True, exist_ok=True)
     found = {entry.name for entry in out.iterdir()}
-    strange = sorted(found - {"tables", "checkpoints", PLOT, MARKER})
+    strange = sorted(found - {"tables", "checkpoints", "control", PLOT, MARKER})
     if strange or (found and MARKER not in found):
         raise _not_ours(out, repr(strange[:5]) if strange else f"{sorted(found)!r} without {MARKER!r}")
     for name in sorted(found - {MARKER}):

@@ -1,4 +1,4 @@
-"""The flights job: from the topic to fact, late and dead-letter tables, and from the facts to hours and routes.
+"""The flights job: from the topic to fact, late and dead-letter tables and to days, and from the facts to hours and routes.
 
 Run it with ``millrace submit jobs/flights/main.py``; see ``--help``.
 """
@@ -11,12 +11,15 @@ from typing import Annotated, Final
 import typer
 from pyspark.sql import SparkSession
 
-from jobs.flights import pipeline, tables
+from jobs.flights import days, pipeline, tables
 from jobs.flights.settings import Settings
 from spark_ext import kafka
+from spark_ext.ingest import accepted
 from spark_ext.ops.cli import command
 from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run, start
 from spark_ext.session import spark_session
+from spark_ext.state.control import Control
+from spark_ext.time import with_watermark
 
 PROGRAM: Final = Path(__file__)  # what spark-submit runs
 FACTS: Final = ["delta table flight_events"]
@@ -24,8 +27,7 @@ FACTS: Final = ["delta table flight_events"]
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """Topic -> flight_events, late_events, dead_letters, source_ranges."""
-    sources = kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic, options=settings.options)
-    checkpoint = _claim(settings, "events", sources)
+    checkpoint = _claim(settings, "events", _topic(spark, settings))
     events = kafka.read(
         spark,
         bootstrap_servers=settings.bootstrap_servers,
@@ -39,6 +41,32 @@ def start_events(spark: SparkSession, settings: Settings, every: str | None) -> 
     )
 
 
+def start_days(spark: SparkSession, settings: Settings, every: str | None) -> Query:
+    """Topic -> daily_departures, late_for_days."""
+    checkpoint = _claim(settings, "days", [*_topic(spark, settings), "control"])
+    events = kafka.read(
+        spark,
+        bootstrap_servers=settings.bootstrap_servers,
+        topics=settings.topic,
+        format=pipeline.EVENT_FORMAT,
+        columns=days.COLUMNS,
+        where=days.OUTWARD,
+        clock=kafka.EventClock(idle_after=settings.idle_after),
+        max_offsets_per_trigger=min(settings.max_offsets_per_trigger, settings.days_max_offsets_per_trigger),
+        options=settings.options,
+    )
+    timed = accepted(with_watermark(events, event_time="event_time", lateness=settings.lateness))
+    by_day = days.departures_by_day(timed, control=Control(settings.control))
+    return start(by_day, tables.write_days(settings), checkpoint=checkpoint, every=every)
+
+
+def close_days(spark: SparkSession, settings: Settings) -> None:
+    """Say that the input has ended: the next batch of the days closes all that hold an event so far."""
+    newest = tables.newest_event(spark, settings)
+    if newest is not None:
+        Control(settings.control).close(days.end_of_day(newest))
+
+
 def start_hours(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """flight_events -> hourly_departures."""
     hours = pipeline.departures_by_hour(tables.follow_facts(spark, settings), lateness=settings.lateness)
@@ -49,6 +77,10 @@ def start_routes(spark: SparkSession, settings: Settings, every: str | None) -> 
     """flight_events -> routes."""
     routes = pipeline.flights_by_route(tables.follow_facts(spark, settings))
     return start(routes, tables.write_routes(settings), checkpoint=_claim(settings, "routes", FACTS), output_mode="update", every=every)
+
+
+def _topic(spark: SparkSession, settings: Settings) -> list[str]:
+    return kafka.identify(spark, bootstrap_servers=settings.bootstrap_servers, topics=settings.topic, options=settings.options)
 
 
 def _claim(settings: Settings, name: str, sources: list[str]) -> Checkpoint:
@@ -71,12 +103,15 @@ def main(
     tables.create_tables(spark, settings)
     every = settings.trigger if follow else None
     with QueryProgress() as progress:
-        events = start_events(spark, settings, every)
-        # A stream that goes on needs all three at once; what is there now is faster one after the other.
-        if follow or run([events], on_tick=progress.watch([events])) is Outcome.FINISHED:
+        reading = [start_events(spark, settings, every), start_days(spark, settings, every)]
+        # A stream that goes on needs all at once; what is there now is faster one after the other.
+        if follow or run(reading, on_tick=progress.watch(reading)) is Outcome.FINISHED:
             summaries = [start_hours(spark, settings, every), start_routes(spark, settings, every)]
-            queries = [events, *summaries] if follow else summaries
-            run(queries, on_tick=progress.watch(queries))
+            if follow:
+                run([*reading, *summaries], on_tick=progress.watch([*reading, *summaries]))
+            else:
+                close_days(spark, settings)
+                run([*summaries, start_days(spark, settings, every)], on_tick=progress.watch(summaries))
     spark.stop()
 
 

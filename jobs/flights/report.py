@@ -1,4 +1,4 @@
-"""Where and when do flights from New York run late? Two tables and a plot, read from the job's Delta tables."""
+"""Where and when do flights from New York run late? Tables and a plot, read from the job's Delta tables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ PLOT: Final = "delays_by_hour.png"
 BUSIEST: Final = 10
 WIDEST: Final = 110
 HOUR: Final = 60
+HOUR_MS: Final = 3_600_000
 FEWEST_FLIGHTS: Final = 50  # a mean over fewer says nothing
 INK, GRID = "#333333", "#dddddd"
 COLOURS: Final = {"EWR": "#0072b2", "JFK": "#d55e00", "LGA": "#009e73"}  # distinct also to the colour-blind
 
 
 def report(out: Path, *, console: Console | None = None) -> None:
-    """Print the busiest routes and an overview of the airports, and save ``delays_by_hour.png``.
+    """Print the busiest routes, an overview of the airports and the rows that came after their day, and save ``delays_by_hour.png``.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ def report(out: Path, *, console: Console | None = None) -> None:
     screen = console or Console()
     screen.print(_routes_table(_read(out, "routes", None), width=screen.width))
     screen.print(_airports_table(_read(out, "hourly_departures", None)))
+    screen.print(_late_table(_read(out, "late_for_days", None)))
     events = _read(out, "flight_events", ["event", "scheduled_time", "origin", "delay_minutes"])
     file = out / PLOT
     _plot(delay_by_hour(events), file)
@@ -107,6 +109,20 @@ def _airports_table(hours: pd.DataFrame) -> Table:
             f"{worst['window_start'].tz_convert(NEW_YORK):%d %b %H:00} ({worst['cancelled']})",
         )
     table.caption = "delay on departure; worst hour: most flights cancelled (New York time)"
+    return table
+
+
+def _late_table(late: pd.DataFrame) -> Table:
+    table = Table(title="Too late for their day", box=SIMPLE_HEAD)
+    table.add_column("airport")
+    for name in ("late rows", "departures", "cancelled", "worst lateness", "its day"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for origin, ours in late.groupby("origin"):
+        worst = ours.nlargest(1, "lateness_ms").to_dict("records")[0]
+        left = int((ours["event"] == "departure").sum())
+        behind = f"{worst['lateness_ms'] / HOUR_MS:.1f} h"
+        table.add_row(str(origin), f"{len(ours):,}", f"{left:,}", f"{len(ours) - left:,}", behind, f"{worst['day']:%d %b}")
+    table.caption = "kept in late_for_days; lateness: from the event to the watermark" if len(late) else "none"
     return table
 
 

@@ -25,12 +25,16 @@ class Settings(BaseModel):
     bootstrap_servers : str
         Addresses of the broker.
     out : str
-        Folder for ``tables/`` and ``checkpoints/``.
+        Folder for ``tables/``, ``checkpoints/`` and ``control/``.
     lateness_hours : int, > 0
         How far the watermark stays behind the latest event time. An event whose hour ended before the watermark
-        goes to the late table.
+        goes to the late table. Of the days, the watermark stays that far behind the slowest partition.
+    idle_after_minutes : int, > 0
+        When a partition that brings nothing no longer holds the days' time; well above what a batch takes.
     max_offsets_per_trigger : int, > 0
         Most events of one batch.
+    days_max_offsets_per_trigger : int, > 0
+        The same for the days, if it is less: shorter batches, finer steps of their watermark.
     trigger : str
         Time between batches when the job follows the stream.
     kafka : mapping of str to str
@@ -43,7 +47,9 @@ class Settings(BaseModel):
     bootstrap_servers: str
     out: str
     lateness_hours: int = Field(gt=0)
+    idle_after_minutes: int = Field(gt=0)
     max_offsets_per_trigger: int = Field(gt=0)
+    days_max_offsets_per_trigger: int = Field(gt=0)
     trigger: str
     kafka: dict[str, str] = Field(default_factory=dict)
 
@@ -57,6 +63,11 @@ class Settings(BaseModel):
         """`lateness_hours` as a duration."""
         return timedelta(hours=self.lateness_hours)
 
+    @property
+    def idle_after(self) -> timedelta:
+        """`idle_after_minutes` as a duration."""
+        return timedelta(minutes=self.idle_after_minutes)
+
     @field_validator("out")
     @classmethod
     def _absolute(cls, out: str) -> str:
@@ -69,6 +80,11 @@ class Settings(BaseModel):
     def checkpoint(self, name: str) -> str:
         """Return the path of a query's checkpoint."""
         return f"{self.out}/checkpoints/{name}"
+
+    @property
+    def control(self) -> str:
+        """Folder in which the end of input is told; to be kept as long as the checkpoints."""
+        return f"{self.out}/control"
 
     @classmethod
     def load(cls, environment: str, **overrides: str | int | dict[str, str] | None) -> Settings:

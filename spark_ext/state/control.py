@@ -44,7 +44,8 @@ class Control:
     ----------
     path : str
         A folder of its own, local or a URI that pyarrow and Spark can open; made by the first use. One folder may serve several
-        queries. On an object store a request counts from when its upload ends.
+        queries, but not chained ones: the second would close before it has read what the first gave out. On an object store a
+        request counts from when its upload ends.
     """
 
     path: str

@@ -34,7 +34,7 @@ class Segments:
     @property
     def ends(self) -> NDArray[np.int64]:
         """End of each segment, not included; ndarray (k,) int64."""
-        return np.append(self.starts[1:], self.rows)
+        return np.append(self.starts, self.rows)[1:]
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from jobs.flights.check import Result, prove
 from jobs.flights.check.broker import read_topic
 from jobs.flights.check.expected import flight_events
 from jobs.flights.events import events
-from jobs.flights.main import PROGRAM, start_events, start_hours, start_routes
+from jobs.flights.main import PROGRAM, close_days, start_days, start_events, start_hours, start_routes
 from jobs.flights.settings import Settings
 from spark_ext import kafka
 from spark_ext.broker import Broker
@@ -29,6 +30,8 @@ from tests.process_tree import ProcessTree
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 END = pd.Timestamp("2013-01-11", tz="UTC")
+DAY_MS = 86_400_000
+LAST_DAY = date(2013, 1, 10)
 GARBAGE: dict[str, bytes | None] = {
     "malformed": b'{"event":"departure", broken',
     "type": b'{"event":"departure","event_time":"2013-01-01T10:17:00Z","scheduled_time":"2013-01-01T10:15:00Z","carrier":"UA",'
@@ -71,19 +74,29 @@ def proven(broker: Broker, topic: str, out: Path) -> Result:
 
 def test_garbage_becomes_dead_letters_and_every_other_row_is_counted(spark: SparkSession, tmp_path: Path) -> None:
     with Broker(properties={"message.max.bytes": "4000000"}) as broker:
-        sent = send(broker, "garbage", some_events(), list(GARBAGE.values()))
+        year = some_events()
+        held = year.iloc[4_000:4_020]  # of the third day, sent last of all
+        sent = send(broker, "garbage", pd.concat([year.drop(held.index), held]), list(GARBAGE.values()))
         settings = Settings.load(
             "local", out=str(tmp_path), topic="garbage", bootstrap_servers=broker.bootstrap_servers, max_offsets_per_trigger=5_000
         )
         tables.create_tables(spark, settings)
-        run([start_events(spark, settings, None)])
-        run([start_hours(spark, settings, None), start_routes(spark, settings, None)])
+        run([start_events(spark, settings, None), start_days(spark, settings, None)])
+        assert max(DeltaTable(settings.table("daily_departures")).to_pandas()["day"]) < LAST_DAY, "open until the end is told"
+        close_days(spark, settings)
+        run([start_hours(spark, settings, None), start_routes(spark, settings, None), start_days(spark, settings, None)])
         proof = proven(broker, "garbage", tmp_path)
     assert proof.mismatches == []
     assert proof.broker_rows == sent == proof.facts + proof.dead_letters + proof.late_rows
     letters = spark.read.format("delta").load(settings.table("dead_letters")).collect()
     assert {row.reason: None if row.value is None else bytes(row.value) for row in letters} == GARBAGE
     assert proof.late_rows > 0, "or lateness was not tested"
+    assert proof.late_for_days == (held["event"] != "arrival").sum() > 0, "nor was that of days"
+    assert proof.outward == proof.in_days + proof.late_for_days
+    late = DeltaTable(settings.table("late_for_days")).to_pandas()
+    assert set(late["day"]) == {date(2013, 1, 3)}
+    assert (late["lateness_ms"] > DAY_MS).all()
+    assert not proof.unusual_days
 
 
 def batches(out: Path, query: str, log: str) -> int:
@@ -112,7 +125,7 @@ def published(broker: Broker) -> Broker:
 
 def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -> None:
     for query, log, at_least, victim in [
-        ("events", "commits", 2, "java"),
+        ("days", "commits", 3, "java"),
         ("events", "offsets", 5, "python"),
         ("hours", "offsets", 1, "java"),
     ]:

@@ -9,9 +9,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pyarrow as pa
@@ -26,8 +27,12 @@ from jobs.flights.events import dimensions, events
 from jobs.flights.publish import records as serialise
 
 Row = dict[str, Any]
-ROWS, BATCH_ROWS, PARTITIONS = 900, 100, 2
+FIRST, ROWS, BATCH_ROWS, DAY_BATCH_ROWS, PARTITIONS = 1_300, 900, 100, 300, 2  # over a midnight of New York
+STRAGGLERS = slice(10, 25)  # published last of all
+SAMPLE = 100
 LATENESS = timedelta(hours=1)
+NEW_YORK = ZoneInfo("America/New_York")
+EPOCH = datetime.fromtimestamp(0, UTC)
 PUBLISHED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TIME = pa.timestamp("us", "UTC")
 GARBAGE = [
@@ -66,6 +71,15 @@ SCHEMAS = {
          ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()), ("distinct_aircraft", pa.int64()),
          ("temp", pa.float64()), ("wind_speed", pa.float64()), ("precip", pa.float64()), ("visib", pa.float64())]
     ),
+    "daily_departures": pa.schema(
+        [("origin", pa.string()), ("day", pa.date32()), ("window_start", TIME), ("window_end", TIME), ("departures", pa.int64()),
+         ("cancelled", pa.int64()), ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()),
+         ("distinct_aircraft", pa.int64())]
+    ),
+    "late_for_days": pa.schema(
+        [*(field for field in EVENT[:-1] if field[0] != "scheduled_time"), ("day", pa.date32()), ("window_start", TIME),
+         ("window_end", TIME), ("lateness_ms", pa.int64()), ("batch_id", pa.int64())]
+    ),
     "routes": pa.schema(
         [("origin", pa.string()), ("dest", pa.string()), ("carrier", pa.string()), ("airline", pa.string()), ("destination", pa.string()),
          ("departures", pa.int64()), ("cancelled", pa.int64()), ("arrivals", pa.int64()), ("mean_arrival_delay_minutes", pa.float64())]
@@ -81,18 +95,24 @@ class World:
     flights: pd.DataFrame
     tables: dict[str, list[Row]]
     log: list[tuple[int, dict[str, int]]]  # watermark and end offsets of each batch
+    days_log: list[tuple[int, dict[str, int]]]
 
     def prove(self, out: Path) -> Result:
         for name, rows in self.tables.items():
             write_deltalake(str(out / "tables" / name), pa.Table.from_pylist(rows, SCHEMAS[name]))
-        folder = out / "checkpoints" / "events" / "spark" / "offsets"
-        folder.mkdir(parents=True)
-        for batch, (watermark, ends) in enumerate(self.log):
-            document = {"topics": {"flights": {"id": "x", "offsets": ends}}}
-            text = f"v1\n{json.dumps({'batchWatermarkMs': watermark, 'conf': {}})}\n{json.dumps(document)}"
-            (folder / str(batch)).write_text(text, encoding="utf-8")
-            (folder / f".{batch}.crc").write_bytes(b"crc")
+        write_log(out, "events", self.log)
+        write_log(out, "days", self.days_log, '{"logOffset":0}')
         return prove(frame(self.records), self.flights, out, "flights", lateness=LATENESS)
+
+
+def write_log(out: Path, query: str, log: list[tuple[int, dict[str, int]]], *more: str) -> None:
+    folder = out / "checkpoints" / query / "spark" / "offsets"
+    folder.mkdir(parents=True)
+    for batch, (watermark, ends) in enumerate(log):
+        document = {"topics": {"flights": {"id": "x", "offsets": ends}}}
+        lines = ["v1", json.dumps({"batchWatermarkMs": watermark, "conf": {}}), json.dumps(document), *more]
+        (folder / str(batch)).write_text("\n".join(lines), encoding="utf-8")
+        (folder / f".{batch}.crc").write_bytes(b"crc")
 
 
 def frame(records: list[Row]) -> pd.DataFrame:
@@ -112,11 +132,12 @@ def names() -> dict[str, pd.DataFrame]:
 @pytest.fixture
 def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
     """One row at a time, dictionaries, no cleverness."""
-    some = year.head(ROWS)
+    some = year.iloc[FIRST : FIRST + ROWS].reset_index(drop=True)
+    some = pd.concat([some.drop(some.index[STRAGGLERS]), some[STRAGGLERS]], ignore_index=True)
     values: list[tuple[bytes | None, bytes | None]] = [*serialise(some)]
     for number, value in enumerate(GARBAGE):
         values.insert(50 * (number + 1), (None if number % 2 else b"key", value))
-    records = []
+    records: list[Row] = []
     ends = dict.fromkeys(range(PARTITIONS), 0)
     for number, (key, value) in enumerate(values):
         partition = number % PARTITIONS
@@ -138,7 +159,7 @@ def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
         watermark = max(watermark, newest - LATENESS)
     tables["hourly_departures"] = hours(tables["flight_events"], names["weather"])
     tables["routes"] = routes(tables["flight_events"], names)
-    return World(records, some, tables, log)
+    return World(records, some, tables, log, days(by_place, tables))
 
 
 def account(before: list[Row], part: list[Row], partition: int) -> Row:
@@ -162,7 +183,57 @@ def file_record(record: Row, batch: int, watermark: datetime, tables: dict[str, 
         tables["late_events"].append({**row, "batch_id": batch, "watermark": watermark})
     else:
         tables["flight_events"].append(row)
-    return row["event_time"]
+    moment: datetime = row["event_time"]
+    return moment
+
+
+def days(by_place: list[Row], tables: dict[str, list[Row]]) -> list[tuple[int, dict[str, int]]]:
+    """Fill the tables of days and of what is late for them; return the offset log."""
+    log, watermark = [], EPOCH
+    newest: dict[int, datetime] = {}
+    groups = defaultdict(list)
+    for batch, start in enumerate(range(0, len(by_place), DAY_BATCH_ROWS)):
+        part, taken = by_place[start : start + DAY_BATCH_ROWS], by_place[: start + DAY_BATCH_ROWS]
+        log.append((int(watermark.timestamp() * 1000), {str(p): sum(r["partition"] == p for r in taken) for p in range(PARTITIONS)}))
+        for record in part:
+            if record["value"] in GARBAGE:
+                continue
+            row: Row = json.loads(record["value"])
+            row["event_time"] = datetime.fromisoformat(row["event_time"])
+            if row["event"] == "arrival":
+                continue
+            row |= day_of(row["event_time"]) | {
+                "source": {"topic": "flights"} | {x: record[x] for x in ("partition", "offset", "timestamp")}
+            }
+            if row["window_end"] <= watermark:
+                behind_ms = (watermark - row["event_time"]) // timedelta(milliseconds=1)
+                tables["late_for_days"].append(row | {"lateness_ms": behind_ms, "batch_id": batch})
+            else:
+                groups[row["origin"], row["day"]].append(row)
+        for partition in range(PARTITIONS):
+            for record in [record for record in part if record["partition"] == partition][-SAMPLE:]:
+                if record["value"] not in GARBAGE:
+                    moment = datetime.fromisoformat(json.loads(record["value"])["event_time"])
+                    newest[partition] = max(newest.get(partition, EPOCH), moment)
+        if len(newest) == PARTITIONS:
+            watermark = max(watermark, min(newest.values()) - LATENESS)
+    for (origin, day), rows in groups.items():
+        left = [row for row in rows if row["event"] == "departure"]
+        delays = [row["delay_minutes"] for row in left]
+        tables["daily_departures"].append(
+            {
+                "origin": origin, "day": day, "window_start": rows[0]["window_start"], "window_end": rows[0]["window_end"],
+                "departures": len(left), "cancelled": len(rows) - len(left), "mean_delay_minutes": sum(delays) / len(delays),
+                "worst_delay_minutes": max(delays), "distinct_aircraft": len({row["tailnum"] for row in left} - {None}),
+            }
+        )  # fmt: skip
+    return log
+
+
+def day_of(moment: datetime) -> Row:
+    day = moment.astimezone(NEW_YORK).date()
+    start, end = (datetime.combine(each, time.min, NEW_YORK).astimezone(UTC) for each in (day, day + timedelta(days=1)))
+    return {"day": day, "window_start": start, "window_end": end}
 
 
 def hour_of(row: Row) -> datetime:
@@ -219,6 +290,10 @@ def test_a_right_job_passes(world: World, tmp_path: Path) -> None:
     assert result.broker_rows == ROWS + len(GARBAGE) == result.facts + result.dead_letters + result.late_rows
     assert result.dead_letters == len(GARBAGE)
     assert result.late_rows > 0, "a test without a late row proves little"
+    assert result.late_for_days == len(world.tables["late_for_days"]) > 0, "the same of days"
+    assert result.outward == result.in_days + result.late_for_days
+    assert result.days == len(world.tables["daily_departures"]) == 6, "two days of three airports"
+    assert result.unusual_days == {}
     assert any(row["destination"].startswith("Luis Munoz") for row in world.tables["routes"])
 
 
@@ -279,6 +354,17 @@ def move_a_watermark(world: World) -> None:
     world.log[4] = (watermark + 1, ends)
 
 
+def accept_a_row_that_missed_its_day(world: World) -> None:
+    row = world.tables["late_for_days"].pop(0)
+    kind = "departures" if row["event"] == "departure" else "cancelled"
+    world.tables["daily_departures"][0 if kind else 1][kind] += 1
+
+
+def move_a_watermark_of_the_days(world: World) -> None:
+    watermark, ends = world.days_log[2]
+    world.days_log[2] = (watermark + 1, ends)
+
+
 def forget_the_last_batch(world: World) -> None:
     world.log.pop()
 
@@ -298,7 +384,7 @@ DAMAGE = {
     "a missing route": (drop("routes"), "routes .*: expected a row, got none"),
     "a lost fact": (drop("flight_events"), "flight_events .*: expected a row, got none"),
     "a fact written twice": (repeat("flight_events"), "flight_events .*: expected one row, got another"),
-    "a changed fact": (change("flight_events", "tailnum", "N1"), "tailnum: expected N14228, got N1"),
+    "a changed fact": (change("flight_events", "tailnum", "N1"), "tailnum: expected N\\w+, got N1"),
     "a fact of another day": (change("flight_events", "event_date", datetime(1999, 1, 1, tzinfo=UTC).date()), "event_date: expected 2013"),
     "a late row accepted": (accept_a_late_row, "late_events .*: expected a row, got none"),
     "a fact called late": (call_a_fact_late, "late_events .*: expected no row, got one"),
@@ -311,6 +397,31 @@ DAMAGE = {
     "a lost record": (lose_a_record, "topic .*: expected a row, got none"),
     "an event published twice": (publish_twice, "topic .*occurrence 1.*: expected no row, got one"),
     "another watermark": (move_a_watermark, r"offset log \(batch 4\), batchWatermarkMs: expected"),
+    "a changed day": (
+        change("daily_departures", "cancelled", 77),
+        r"daily_departures \(origin \w{3}, day 2013-.*cancelled: .* got 77",
+    ),
+    "a day's mean gone": (change("daily_departures", "mean_delay_minutes", None), "daily_departures .*mean_delay_minutes: expected .*null"),
+    "a day's aircraft counted twice": (
+        change("daily_departures", "distinct_aircraft", 77),
+        "daily_departures .*distinct_aircraft: expected",
+    ),
+    "a day in UTC": (
+        change("daily_departures", "window_start", datetime(2013, 1, 1, tzinfo=UTC)),
+        "daily_departures .*window_start: expected .*T05:00",
+    ),
+    "a missing day": (drop("daily_departures"), "daily_departures .*: expected a row, got none"),
+    "a repeated day": (repeat("daily_departures"), "daily_departures .*: expected one row, got another"),
+    "a day that the package knows otherwise": (
+        change("daily_departures", "departures", 77),
+        r"daily_departures \+ late_for_days .*departures: expected",
+    ),
+    "a late row taken in after its day": (accept_a_row_that_missed_its_day, "late_for_days .*: expected a row, got none"),
+    "a row that missed its day, lost": (drop("late_for_days"), r"daily_departures \+ late_for_days .*: expected .*, got"),
+    "a row that missed its day, twice": (repeat("late_for_days"), "late_for_days .*: expected one row, got another"),
+    "a late row that nobody sent": (change("late_for_days", "flight", 1), "late_for_days .*flight: expected .*, got 1"),
+    "another lateness": (change("late_for_days", "lateness_ms", 1), "late_for_days .*lateness_ms: expected .*, got 1"),
+    "another watermark of the days": (move_a_watermark_of_the_days, r"days' offset log \(batch 2\), batchWatermarkMs: expected"),
     "rows that nobody read": (forget_the_last_batch, "offset log: expected a batch with"),
 }
 

@@ -33,6 +33,7 @@ def test_what_an_earlier_demo_left_goes(tmp_path: Path, monkeypatch: pytest.Monk
     out = Path() if inside else tmp_path
     _make_room(out)
     (out / "tables" / "routes").mkdir(parents=True)
+    (out / "control").mkdir()
     (out / "checkpoints").symlink_to(tmp_path.parent)
     _make_room(out)
     assert [entry.name for entry in tmp_path.iterdir()] == [MARKER]

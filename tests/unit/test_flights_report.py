@@ -11,7 +11,7 @@ import pytest
 from deltalake import write_deltalake
 from rich.console import Console
 
-from jobs.flights.report import FEWEST_FLIGHTS, delay_by_hour, report
+from jobs.flights.report import FEWEST_FLIGHTS, _late_table, delay_by_hour, report
 
 
 def departures(scheduled: str, origin: str, delays: list[int | None], event: str = "departure") -> pd.DataFrame:
@@ -38,7 +38,7 @@ def test_delays_count_by_local_hour_of_the_timetable(events: pd.DataFrame) -> No
     assert means.to_dict("index") == {8: {"EWR": 30.0, "JFK": pytest.approx(float("nan"), nan_ok=True)}}
 
 
-def test_the_report_prints_two_tables_and_saves_a_plot(events: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_report_prints_three_tables_and_saves_a_plot(events: pd.DataFrame, tmp_path: Path) -> None:
     start = pd.Timestamp("2013-02-08T22:00Z")
     tables = {
         "flight_events": events,
@@ -54,6 +54,12 @@ def test_the_report_prints_two_tables_and_saves_a_plot(events: pd.DataFrame, tmp
                 "departures": range(100, 111), "cancelled": 0, "mean_arrival_delay_minutes": [None, *[1.5] * 10],
             }
         ),
+        "late_for_days": pd.DataFrame(
+            {
+                "origin": ["JFK", "JFK", "LGA"], "event": ["departure", "cancellation", "departure"],
+                "lateness_ms": [3_600_000, 9_000_000, 60_000], "day": pd.to_datetime(["2013-11-03", "2013-11-02", "2013-11-03"]).date,
+            }
+        ),
     }  # fmt: skip
     for name, table in tables.items():
         write_deltalake(str(tmp_path / "tables" / name), pa.Table.from_pandas(table, preserve_index=False))
@@ -62,6 +68,14 @@ def test_the_report_prints_two_tables_and_saves_a_plot(events: pd.DataFrame, tmp
     text = screen.getvalue()
     assert "EWR-A10" in text
     assert "EWR-A00" not in text, "the eleventh"
+    late = [line.split() for line in text.splitlines() if line.split()[:1] in (["JFK"], ["LGA"])]
+    assert late == [["JFK", "2", "1", "1", "2.5", "h", "02", "Nov"], ["LGA", "1", "1", "0", "0.0", "h", "03", "Nov"]]
     for number in ("20.0 min", "1,126 min", "08 Feb 17:00 (27)", "87.1%"):
         assert number in text
     assert (tmp_path / "delays_by_hour.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_late_rows_it_says_so() -> None:
+    table = _late_table(pd.DataFrame({"origin": [], "event": [], "lateness_ms": [], "day": []}))
+    assert table.row_count == 0
+    assert "none" in str(table.caption)

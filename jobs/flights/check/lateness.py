@@ -32,7 +32,8 @@ def read_offset_log(folder: Path, topic: str) -> OffsetLog:
     Raises
     ------
     ProofError
-        No batch, a gap (Spark forgets batches beyond ``spark.sql.streaming.minBatchesToRetain``), or another format.
+        No batch, a gap (Spark forgets batches beyond ``spark.sql.streaming.minBatchesToRetain``), or another format. The topic is the
+        first source; what comes after it is passed over.
     """
     numbers = sorted(int(file.name) for file in folder.glob("[0-9]*") if file.name.isdigit())
     if not numbers or numbers != list(range(len(numbers))):
@@ -43,11 +44,11 @@ def read_offset_log(folder: Path, topic: str) -> OffsetLog:
     ends, watermarks = [], []
     for number in numbers:
         version, *parts = (folder / str(number)).read_text(encoding="utf-8").splitlines()
-        if version != "v1" or len(parts) != 2:  # noqa: PLR2004 (metadata, and the one source)
+        if version != "v1" or len(parts) < 2:  # noqa: PLR2004 (metadata, and a source)
             got = f"{version!r} and {len(parts)} lines"
-            msg = f"cannot read offset log '{folder / str(number)}': expected 'v1', metadata and one source, got {got}"
+            msg = f"cannot read offset log '{folder / str(number)}': expected 'v1', metadata and a source, got {got}"
             raise ProofError(msg)
-        metadata, source = (json.loads(part) for part in parts)
+        metadata, source = (json.loads(part) for part in parts[:2])
         ends.append({int(partition): int(end) for partition, end in source["topics"][topic]["offsets"].items()})
         watermarks.append(int(metadata["batchWatermarkMs"]))
     return OffsetLog(ends=ends, watermarks_ms=watermarks)

@@ -10,16 +10,26 @@ from typing import Final
 import pandas as pd
 from deltalake import DeltaTable
 
+from jobs.flights.check import days
 from jobs.flights.check.broker import FIELDS, parse, read_topic
 from jobs.flights.check.compare import differences
 from jobs.flights.check.expected import flight_events
-from jobs.flights.check.lateness import batch_of, read_offset_log, watermarks_ms
+from jobs.flights.check.lateness import OffsetLog, batch_of, read_offset_log, watermarks_ms
 from jobs.flights.check.summaries import hourly_departures, routes
 
 __all__ = ["Result", "Step", "check", "prove"]
 
 LATENESS: Final = timedelta(hours=6)
-TABLES: Final = ("flight_events", "late_events", "dead_letters", "source_ranges", "hourly_departures", "routes")
+TABLES: Final = (
+    "flight_events",
+    "late_events",
+    "dead_letters",
+    "source_ranges",
+    "hourly_departures",
+    "routes",
+    "daily_departures",
+    "late_for_days",
+)
 RECORD: Final = ["partition", "offset"]
 COUNTED: Final = ("read", "decoded", "dead", "lost")
 SOURCE: Final = {name: f"source.{name}" for name in ("topic", "partition", "offset", "timestamp")}
@@ -37,7 +47,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What the proof found. Counts are rows of the topic and of the tables as they are."""
+    """What the proof found. Counts are rows of the topic and of the tables as they are.
+
+    `outward` are departures and cancellations in the topic, `in_days` those that the days count; `unusual_days` has the hours of the days
+    in New York that do not have 24.
+    """
 
     broker_rows: int
     facts: int
@@ -45,6 +59,11 @@ class Result:
     late_rows: int
     windows: int
     routes: int
+    outward: int
+    days: int
+    in_days: int
+    late_for_days: int
+    unusual_days: dict[str, float]
     source: dict[str, int]
     steps: tuple[Step, ...]
 
@@ -120,6 +139,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
             "hourly departures", "hourly_departures", hourly_departures(accepted), tables["hourly_departures"], ["origin", "window_start"]
         ),
         _step("routes", "routes", routes(accepted), tables["routes"], ["origin", "dest", "carrier"]),
+        *_days(good, flights, tables, read_offset_log(out / "checkpoints" / "days" / "spark" / "offsets", topic), lateness),
         _sum(len(records), {name: len(tables[name]) for name in ("flight_events", "dead_letters", "late_events")}),
     )
     return Result(
@@ -129,11 +149,32 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
         late_rows=len(tables["late_events"]),
         windows=len(tables["hourly_departures"]),
         routes=len(tables["routes"]),
+        outward=int((good["event"] != "arrival").sum()),
+        days=len(tables["daily_departures"]),
+        in_days=int(tables["daily_departures"][["departures", "cancelled"]].to_numpy().sum()),
+        late_for_days=len(tables["late_for_days"]),
+        unusual_days=days.unusual_days(tables["daily_departures"]),
         source=_totals(tables["source_ranges"]),
         steps=steps,
     )
 
 
+def _days(good: pd.DataFrame, flights: pd.DataFrame, tables: dict[str, pd.DataFrame], log: OffsetLog, lateness: timedelta) -> list[Step]:
+    """Compare the days with the topic, row by row, and with the package, whatever the log says."""
+    closed, table = tables["daily_departures"], tables["late_for_days"]
+    watermarks = days.clock_watermarks_ms(good, log, lateness=lateness)
+    ours = days.with_day(good[good["event"] != "arrival"])
+    late = days.late_for_days(ours, watermarks, log)
+    expected = late.drop(columns=["scheduled_time", "watermark"]).rename(columns=SOURCE)
+    return [
+        _step("watermarks of the days", "days' offset log", _watermark_frame(watermarks), _watermark_frame(log.watermarks_ms), ["batch"]),
+        _step("late for their day", "late_for_days", expected, table, SOURCE_KEY),
+        _step("days", "daily_departures", days.daily_departures(ours.drop(late.index)), closed, DAY_KEY),
+        _step("days + late, by the package", "daily_departures + late_for_days", days.by_day(flights), days.tabled(closed, table), DAY_KEY),
+    ]
+
+
+DAY_KEY: Final = ["origin", "day"]
 EVENT_KEY: Final = ["event", "carrier", "flight", "origin", "dest", "scheduled_time", "occurrence"]
 
 

@@ -34,6 +34,11 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
         f"{met['read']:,} read = {met['decoded']:,} decoded + {met['dead']:,} dead",
         soft_wrap=True,
     )
+    counted = f"{result.in_days:,} in {result.days:,} days of an airport + {result.late_for_days:,} late rows"
+    sign = "=" if result.outward == result.in_days + result.late_for_days else "≠"
+    unusual = ", ".join(f"{day} has {hours:g} h" for day, hours in result.unusual_days.items()) or "none but of 24 h"
+    screen.print(f"{result.outward:,} departures and cancellations {sign} {counted}", soft_wrap=True)
+    screen.print(f"days in New York: {unusual}", soft_wrap=True)
     if result.ok:
         screen.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
         return
