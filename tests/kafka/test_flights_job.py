@@ -123,6 +123,7 @@ def published(broker: Broker) -> Broker:
     return broker
 
 
+@pytest.mark.slow
 def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -> None:
     for query, log, at_least, victim in [
         ("days", "commits", 3, "java"),
@@ -140,7 +141,7 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
     assert json.loads((offsets / "0").read_text().splitlines()[2]), "the log that the proof used is there"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_live_job_under_spark_submit_stops_between_two_batches(
     spark: SparkSession, published: Broker, tmp_path: Path, number: signal.Signals
 ) -> None:
