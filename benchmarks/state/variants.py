@@ -75,7 +75,7 @@ class _Counter(StatefulProcessor):
 
 
 def transform_per_key(rows: DataFrame, task: Task) -> DataFrame:
-    """A count per key, no windows: less work than the others do."""
+    """A count per key, no windows: less work than the others do. Spark needs the package protobuf for it, which we do not."""
     grouped = rows.select("k", "v").groupBy("k")
     return grouped.transformWithStateInPandas(statefulProcessor=_Counter(), outputStructType=COUNTED, outputMode="Append", timeMode="None")
 
