@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from spark_ext.errors import StateError
 
-__all__ = ["BucketState", "Identity", "decode", "encode"]
+__all__ = ["BucketState", "Identity", "decode", "encode", "to_ipc"]
 
 MAGIC: Final = b"MRBS"
 FORMAT: Final = 1
@@ -71,7 +71,7 @@ class BucketState:
 
 def encode(state: BucketState) -> bytes:
     """Return the bytes of a bucket's state."""
-    parts = {name: _to_ipc(table) for name, table in state.tables.items()}
+    parts = {name: to_ipc(table) for name, table in state.tables.items()}
     sizes = [{"name": name, "rows": state.tables[name].num_rows, "bytes": len(part)} for name, part in parts.items()]
     fields = {**asdict(state.identity), "bucket": state.bucket, "floor_us": state.floor_us, "tables": sizes}
     header = json.dumps(fields, separators=(",", ":")).encode()
@@ -124,7 +124,8 @@ def _parsed(blob: bytes, size: int) -> BucketState:
     return BucketState(identity, header["bucket"], header["floor_us"], tables)
 
 
-def _to_ipc(table: pa.Table) -> pa.Buffer:
+def to_ipc(table: pa.Table) -> pa.Buffer:
+    """Write a table as one Arrow stream, in one batch."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from spark_ext.state.buckets import labels
+from spark_ext.state.codec import to_ipc
 
 __all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "MARKED", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
 
@@ -91,7 +92,7 @@ class Packer:
                 blobs += [FLOOR_MARK + struct.pack("<q", floor)] * self.buckets
             else:
                 numbers.append(int(ordered[start]))
-                blobs.append(_to_ipc(rows.slice(start, end - start)))
+                blobs.append(bytes(to_ipc(rows.slice(start, end - start))))
         if (marked := int(np.flatnonzero(labels(self.buckets) == MARKED)[0])) not in numbers:
             numbers.append(marked)
             blobs.append(MARK)
@@ -156,7 +157,7 @@ def to_blobs(out: Mapping[str, pa.Table], schema: pa.Schema) -> Iterator[bytes]:
         for start in range(0, table.num_rows, OUT_ROWS):
             part = table.slice(start, OUT_ROWS)
             columns = [_column(part, tag, field) for field in schema]
-            yield _to_ipc(pa.Table.from_arrays(columns, schema=schema))
+            yield bytes(to_ipc(pa.Table.from_arrays(columns, schema=schema)))
 
 
 def spread(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -173,10 +174,3 @@ def _column(part: pa.Table, tag: str, field: pa.Field) -> pa.Array | pa.ChunkedA
         return pa.nulls(part.num_rows, field.type)
     column = part.column(field.name)
     return column if column.type == field.type else column.cast(field.type)
-
-
-def _to_ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return bytes(sink.getvalue())

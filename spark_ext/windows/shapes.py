@@ -143,7 +143,7 @@ class Tumbling(TimeShape):
 
 @dataclass(frozen=True, slots=True)
 class Sliding(TimeShape):
-    """See `sliding`. `window_of_panes` says which windows its panes belong to."""
+    """See `sliding`. `spark_ext.windows.cover.Cover` says which windows its panes belong to."""
 
     kind: ClassVar[str] = "sliding"
     length_us: int
