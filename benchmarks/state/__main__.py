@@ -18,6 +18,10 @@ from benchmarks.state.run import Cost, Load, measure
 from benchmarks.state.variants import VARIANTS, Task
 from spark_ext.session import spark_session
 
+HEADING = (
+    ("", 14), ("keys", 12), ("rows", 11), ("ms", 9), ("CPU s", 8), ("k rows/s", 10), ("state rows", 12), ("MB", 8), ("B/group", 9),
+    ("B/key", 8), ("to spark", 10), ("by CPU", 8),
+)  # fmt: skip
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -50,12 +54,13 @@ def main(
     spark.sparkContext.setLogLevel("OFF")
     names = only or ["spark", "millrace"]
     print(f"windows of {length:g} s every {every or length:g} s, {span:g} s of event time a batch, watermark {lateness:g} s behind")
-    print(f"{'':14}{'keys':>12}{'rows':>11}{'ms':>9}{'CPU s':>8}{'k rows/s':>10}{'state rows':>12}{'MB':>8}{'to spark':>10}{'by CPU':>8}")
+    print("".join(f"{name:>{width}}" for name, width in HEADING))
     for size in rows or [500_000]:
         for many in keys or [1_000, 100_000, 1_000_000]:
             task = Task(timedelta(seconds=length), timedelta(seconds=every or length), many, buckets)
             load = Load(size, many, span, lateness, prefilled)
             found: dict[str, list[Cost]] = {name: [] for name in names}
+            print(f"rows of a batch, checksum {load.checksum(spark)}")
             for _ in range(turns):
                 for name in names:
                     found[name].append(measure(spark, partial(VARIANTS[name], task=task), load, batches=batches, warm=warm))
@@ -67,10 +72,9 @@ def _print(name: str, costs: list[Cost], base: list[Cost] | None, keys: int, row
     wall, cpu = _median(costs, "wall_ms"), _median(costs, "cpu_s")
     ratio = f"{_median(base, 'wall_ms') / wall:10.2f}{_median(base, 'cpu_s') / cpu:8.2f}" if base else ""
     last = costs[-1]
-    print(
-        f"{name:14}{keys:12,}{rows:11,}{wall:9.0f}{cpu:8.2f}{rows / wall:10.0f}{last.state_rows:12,}{last.state_bytes / 2**20:8.1f}{ratio}",
-        flush=True,
-    )
+    size = "".join(f"{'-' if one is None else f'{one:.1f}':>{width}}" for one, width in ((last.group_bytes, 9), (last.key_bytes, 8)))
+    state = f"{last.state_rows:12,}{last.state_bytes / 2**20:8.1f}{size}"
+    print(f"{name:14}{keys:12,}{rows:11,}{wall:9.0f}{cpu:8.2f}{rows / wall:10.0f}{state}{ratio}", flush=True)
 
 
 def _median(costs: list[Cost], name: str) -> float:

@@ -25,6 +25,7 @@ from spark_ext.kafka.options import SourceOptions
 from spark_ext.kafka.planner import Planner
 from spark_ext.kafka.ranges import read_range
 from spark_ext.kafka.rows import block_rows, clock_row, fetch_settings, rows_for, schema_of
+from spark_ext.workers import settle
 
 __all__ = ["NAME", "MillraceKafka", "register"]
 
@@ -179,3 +180,4 @@ def _read(partition: InputPartition, options: SourceOptions, schema: StructType)
         fetchers = [fetcher_for(settings, one.topic, one.partition, one.first) for one in some]
         for one, fetcher in zip(some, fetchers, strict=True):
             yield from read_range(fetcher, one, rows, may_lose=options.on_lost == "record", max_rows=max_rows)
+    settle()

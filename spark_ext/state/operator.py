@@ -28,6 +28,7 @@ from spark_ext.state.codec import BucketState, Identity, decode, encode
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
 from spark_ext.state.keys import check_key
 from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, TAG, Packer, receive, spread, to_blobs
+from spark_ext.workers import settle
 
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
@@ -182,6 +183,7 @@ class _Runner:
         blobs = list(to_blobs(step.out, self.schema))
         if blobs:
             yield pd.DataFrame({BLOB: blobs})
+        settle()
 
     def bounded(self, packed: pa.Table) -> pa.Table:
         """Do a whole bucket: all rows, then the end of time."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from spark_ext.state.buckets import labels
 from spark_ext.state.codec import to_ipc
+from spark_ext.workers import settle
 
 __all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "MARKED", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
 
@@ -74,6 +75,7 @@ class Packer:
                 held, rows, size = [], 0, 0
         if rows:
             yield self._pack(held)
+        settle()
 
     def _pack(self, held: list[pa.RecordBatch]) -> pa.RecordBatch:
         table = pa.Table.from_batches(held).combine_chunks()
@@ -165,6 +167,7 @@ def spread(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for blob in batch.column(0):
             yield from pa.ipc.open_stream(blob.as_buffer())
+    settle()
 
 
 def _column(part: pa.Table, tag: str, field: pa.Field) -> pa.Array | pa.ChunkedArray:
