@@ -10,6 +10,7 @@ __all__ = [
     "BrokerUnavailableError",
     "CheckpointMismatchError",
     "EngineError",
+    "EpochError",
     "JarError",
     "JavaError",
     "QueryError",
@@ -79,6 +80,10 @@ class CheckpointMismatchError(EngineError, ValueError):
 
 class QueryError(EngineError, RuntimeError):
     """A streaming query failed; its checkpoint stands where the last whole batch left it."""
+
+
+class EpochError(EngineError, RuntimeError):
+    """An epoch cannot be committed, or ledger, checkpoint and tables do not agree."""
 
 
 class SessionError(EngineError, RuntimeError):

@@ -1,0 +1,252 @@
+"""The ledger: a Delta table with one row per epoch that says where every row that was read went.
+
+Read and written without Spark, by delta-rs: a commit costs a few milliseconds, and anybody can check it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from spark_ext.errors import EpochError
+from spark_ext.paths import absolute
+
+__all__ = ["SCHEMA", "EpochRow", "Ledger", "RangeRow", "SinkRow"]
+
+STAMP: Final = pa.timestamp("us", "UTC")
+RANGE: Final = pa.struct([
+    ("topic", pa.string()), ("topic_id", pa.string()), ("partition", pa.int32()), ("start", pa.int64()), ("end", pa.int64()),
+    ("read", pa.int64()), ("absent", pa.int64()), ("lost", pa.int64()), ("latest", pa.int64()),
+])  # fmt: skip
+SINK: Final = pa.struct([
+    ("name", pa.string()), ("path", pa.string()), ("table_id", pa.string()), ("kind", pa.string()), ("counts_as", pa.string()),
+    ("rows", pa.int64()), ("version", pa.int64()), ("writer", pa.string()),
+])  # fmt: skip
+COUNTS: Final = ("read", "accepted", "filtered", "late", "dead", "duplicate", "shed", "absent", "lost")
+SCHEMA: Final = pa.schema([
+    ("pipeline", pa.string()), ("checkpoint_id", pa.string()), ("epoch", pa.int64()), ("batch_id", pa.int64()), ("token", pa.int64()),
+    ("started_at", STAMP), ("committed_at", STAMP), ("watermark", STAMP), ("first_event", STAMP), ("last_event", STAMP),
+    *((name, pa.int64()) for name in COUNTS), ("is_balanced", pa.bool_()), ("is_derived", pa.bool_()), ("replay_of", pa.string()),
+    ("ranges", pa.list_(RANGE)), ("sinks", pa.list_(SINK)), ("durations_ms", pa.map_(pa.string(), pa.int64())), ("release", pa.string()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRow:
+    """Offsets of one partition that an epoch read: from `start` up to, not including, `end`.
+
+    `absent` offsets never were records (compaction, transactions), `lost` ones were gone from the broker. `latest` is the
+    end of the partition when the epoch was planned, null if unknown: ``latest - end`` is the lag.
+    """
+
+    topic: str
+    topic_id: str | None
+    partition: int
+    start: int
+    end: int
+    read: int
+    absent: int = 0
+    lost: int = 0
+    latest: int | None = None
+
+    @property
+    def is_balanced(self) -> bool:
+        """Tell whether each offset was read, never was a record, or is lost."""
+        return self.end - self.start == self.read + self.absent + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRow:
+    """What an epoch did to one sink.
+
+    `version` is the table's version with the epoch in it, also when the epoch had no rows for it (`writer` is null then).
+    """
+
+    name: str
+    path: str
+    table_id: str
+    kind: str
+    counts_as: str | None
+    rows: int
+    version: int
+    writer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch; field by field a row of the ledger.
+
+    ``read = accepted + filtered + late + dead + duplicate + shed`` in a balanced one. `is_derived`: accepted is what is left of the rest,
+    as the pipeline gives out aggregates, not rows. `replay_of`: what was replayed, for an epoch that was not read from the source.
+    """
+
+    pipeline: str
+    checkpoint_id: str
+    epoch: int
+    batch_id: int
+    token: int
+    started_at: datetime
+    committed_at: datetime
+    watermark: datetime | None
+    first_event: datetime | None
+    last_event: datetime | None
+    read: int
+    accepted: int
+    filtered: int
+    late: int
+    dead: int
+    duplicate: int
+    shed: int
+    absent: int
+    lost: int
+    is_derived: bool
+    ranges: Sequence[RangeRow]
+    sinks: Sequence[SinkRow]
+    durations_ms: Mapping[str, int] = field(default_factory=dict)
+    replay_of: str | None = None
+    release: str = ""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Tell whether both equations hold."""
+        kinds = self.accepted + self.filtered + self.late + self.dead + self.duplicate + self.shed
+        return self.read == kinds and all(one.is_balanced for one in self.ranges)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a table of one row."""
+        row = asdict(self) | {"is_balanced": self.is_balanced, "durations_ms": list(self.durations_ms.items())}
+        return pa.Table.from_pylist([row], schema=SCHEMA)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> EpochRow:
+        """Read a row that `pa.Table.to_pylist` gave."""
+        known = {each.name: row[each.name] for each in fields(cls)}
+        ranges = [RangeRow(**one) for one in row["ranges"] or ()]
+        sinks = [SinkRow(**one) for one in row["sinks"] or ()]
+        return cls(**{**known, "ranges": ranges, "sinks": sinks, "durations_ms": dict(row["durations_ms"] or ())})
+
+
+class Ledger:
+    """The ledger at a path; several pipelines may share one.
+
+    Not supported: file systems on which delta-rs cannot put a file if it is absent.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = absolute(path)
+        self._table: DeltaTable | None = None
+
+    def exists(self) -> bool:
+        """Tell whether the table is there."""
+        return bool(DeltaTable.is_deltatable(self.path))
+
+    def create(self) -> None:
+        """Make the table; one that is there is left as it is."""
+        write_deltalake(self.path, SCHEMA.empty_table(), mode="ignore", name="millrace ledger")
+
+    def table(self) -> DeltaTable:
+        """Return the table as it is now."""
+        if self._table is None:
+            if not self.exists():
+                raise EpochError(
+                    "open", "ledger", self.path, expected="a Delta table", got="none", todo="correct the path, or start the pipeline once"
+                )
+            self._table = DeltaTable(self.path)
+        else:
+            self._table.update_incremental()
+        return self._table
+
+    def rows(self, pipeline: str | None = None, *, last: int | None = None) -> list[EpochRow]:
+        """Return epochs in order, oldest first: of one pipeline or all, and only the `last` ones if given."""
+        found = self._read(None if pipeline is None else [("pipeline", "=", pipeline)])
+        return found if last is None else found[max(0, len(found) - last) :]
+
+    def last(self, pipeline: str) -> EpochRow | None:
+        """Return the newest epoch of a pipeline, None before the first."""
+        files = self.table().get_add_actions(flatten=True)
+        files = pa.table(files).filter((pc.field("min.pipeline") <= pipeline) & (pc.field("max.pipeline") >= pipeline))
+        newest = sorted(files.column("max.epoch").to_pylist(), reverse=True)
+        for epoch in newest:  # the first, unless a compacted file holds other pipelines as well
+            found = self._read([("pipeline", "=", pipeline), ("epoch", ">=", epoch)])
+            if found:
+                return found[-1]
+        return None
+
+    def _read(self, filters: list[tuple[str, str, Any]] | None) -> list[EpochRow]:
+        found = self.table().to_pyarrow_table(filters=filters).sort_by([("pipeline", "ascending"), ("epoch", "ascending")])
+        return [EpochRow.from_dict(row) for row in found.to_pylist()]
+
+    def token(self, pipeline: str) -> int:
+        """Return the fencing token of the pipeline's lease, 0 before the first."""
+        return int(self.table().transaction_version(lease_id(pipeline)) or 0)
+
+    def take_lease(self, pipeline: str) -> int:
+        """Take the pipeline's lease from whoever has it, and return the new token.
+
+        Raises
+        ------
+        EpochError
+            Another driver took it in the same moment.
+        """
+        table = self.table()
+        token = self.token(pipeline) + 1
+        try:
+            self._commit(table, SCHEMA.empty_table(), [Transaction(lease_id(pipeline), token)])
+        except CommitFailedError as error:
+            raise overtaken(pipeline, token, self.token(pipeline)) from error
+        return token
+
+    def append(self, row: EpochRow, *, app_id: str) -> None:
+        """Commit an epoch; doing it again changes nothing.
+
+        Guarantee: fails, and commits nothing, if another driver has taken the lease since `row.token` was given.
+
+        Raises
+        ------
+        EpochError
+            The lease is gone.
+        """
+        while True:
+            table = self.table()
+            done = table.transaction_version(app_id)
+            if done is not None and done >= row.batch_id:
+                return
+            held = self.token(row.pipeline)
+            if held != row.token:
+                raise overtaken(row.pipeline, row.token, held)
+            try:
+                # The lease's id is in both commits, so Delta lets only one of two drivers through.
+                marks = [Transaction(app_id, row.batch_id), Transaction(lease_id(row.pipeline), row.token)]
+                self._commit(table, row.to_arrow(), marks)
+            except CommitFailedError:
+                continue  # look again who it was
+            return
+
+    @staticmethod
+    def _commit(table: DeltaTable, rows: pa.Table, marks: list[Transaction]) -> None:
+        write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
+
+
+def lease_id(pipeline: str) -> str:
+    """Return the transaction id whose version is the fencing token."""
+    return f"lease:{pipeline}"
+
+
+def overtaken(pipeline: str, ours: int, theirs: int) -> EpochError:
+    """Return the error of a driver that was overtaken."""
+    return EpochError(
+        "commit",
+        "epoch of pipeline",
+        pipeline,
+        expected=f"lease {ours}",
+        got=f"lease {theirs}",
+        why="another driver of this pipeline was started",
+        todo="nothing is lost or written twice: let the other one run, or stop it and start this one again",
+    )
