@@ -10,6 +10,8 @@ from pyspark.sql import SparkSession
 
 from spark_ext.session import spark_session
 
+pytest_plugins = ["spark_ext.testing.plugin"]
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:

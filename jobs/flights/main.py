@@ -13,10 +13,10 @@ from pyspark.sql import SparkSession
 
 from jobs.flights import days, pipeline, tables
 from jobs.flights.settings import Settings
-from spark_ext import kafka
+from spark_ext import epochs, kafka
 from spark_ext.ingest import accepted
 from spark_ext.ops.cli import command
-from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run, start
+from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run
 from spark_ext.session import spark_session
 from spark_ext.state.control import Control
 from spark_ext.time import with_watermark
@@ -36,9 +36,8 @@ def start_events(spark: SparkSession, settings: Settings, every: str | None) -> 
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
         options=settings.options,
     )
-    return start(
-        pipeline.with_watermark(events, lateness=settings.lateness), tables.write_events(settings), checkpoint=checkpoint, every=every
-    )
+    timed = pipeline.with_watermark(events, lateness=settings.lateness)
+    return epochs.start(timed, tables.route_events, pipeline=tables.pipeline_of(settings, checkpoint), every=every)
 
 
 def start_days(spark: SparkSession, settings: Settings, every: str | None) -> Query:
@@ -57,7 +56,7 @@ def start_days(spark: SparkSession, settings: Settings, every: str | None) -> Qu
     )
     timed = accepted(with_watermark(events, event_time="event_time", lateness=settings.lateness))
     by_day = days.departures_by_day(timed, control=Control(settings.control))
-    return start(by_day, tables.write_days(settings), checkpoint=checkpoint, every=every)
+    return epochs.start(by_day, tables.route_days, pipeline=tables.pipeline_of(settings, checkpoint), every=every)
 
 
 def close_days(spark: SparkSession, settings: Settings) -> None:
@@ -70,13 +69,15 @@ def close_days(spark: SparkSession, settings: Settings) -> None:
 def start_hours(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """flight_events -> hourly_departures."""
     hours = pipeline.departures_by_hour(tables.follow_facts(spark, settings), lateness=settings.lateness)
-    return start(hours, tables.write_hours(settings), checkpoint=_claim(settings, "hours", FACTS), output_mode="update", every=every)
+    kept = tables.pipeline_of(settings, _claim(settings, "hours", FACTS))
+    return epochs.start(hours, tables.route_hours(settings), pipeline=kept, output_mode="update", every=every)
 
 
 def start_routes(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """flight_events -> routes."""
     routes = pipeline.flights_by_route(tables.follow_facts(spark, settings))
-    return start(routes, tables.write_routes(settings), checkpoint=_claim(settings, "routes", FACTS), output_mode="update", every=every)
+    kept = tables.pipeline_of(settings, _claim(settings, "routes", FACTS))
+    return epochs.start(routes, tables.route_routes(settings), pipeline=kept, output_mode="update", every=every)
 
 
 def _topic(spark: SparkSession, settings: Settings) -> list[str]:

@@ -1,8 +1,8 @@
-"""How the batches of the flights job become Delta tables."""
+"""Which tables the flights job keeps, and which rows of a batch go where: four pipelines, one ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,13 +13,23 @@ from pyspark.sql import functions as F
 from jobs.flights import days, pipeline
 from jobs.flights.events import dimensions
 from jobs.flights.settings import Settings
-from spark_ext import windows
-from spark_ext.delta import append, append_small, create_table, upsert
+from spark_ext.delta import create_table
+from spark_ext.epochs import Append, Epoch, Pipeline, Route, Sink, Upsert
 from spark_ext.ingest import accepted, accounts
-from spark_ext.ingest.tags import DEAD, DEAD_LETTER_SCHEMA, is_accepted
-from spark_ext.queries import Batch
+from spark_ext.ingest.tags import DEAD_LETTER_SCHEMA
+from spark_ext.queries import Checkpoint
 
-__all__ = ["create_tables", "follow_facts", "newest_event", "write_days", "write_events", "write_hours", "write_routes"]
+__all__ = [
+    "PIPELINES",
+    "create_tables",
+    "follow_facts",
+    "newest_event",
+    "pipeline_of",
+    "route_days",
+    "route_events",
+    "route_hours",
+    "route_routes",
+]
 
 FACTS: Final = {
     "flight_events": pipeline.FLIGHT_EVENTS,
@@ -31,7 +41,30 @@ FACTS: Final = {
     "daily_departures": days.DAILY_DEPARTURES,
     "late_for_days": days.LATE_FOR_DAYS,
 }
-FEW: Final = 10_000  # rows that the driver may write by itself
+# What each pipeline writes; sinks by the names of their tables.
+PIPELINES: Final[Mapping[str, Callable[[Settings], Mapping[str, Sink]]]] = {
+    "events": lambda settings: {
+        "flight_events": Append(settings.table("flight_events"), counts_as="accepted"),
+        "late_events": Append(settings.table("late_events"), counts_as="late"),
+        "dead_letters": Append(settings.table("dead_letters"), counts_as="dead"),
+        "source_ranges": Append(settings.table("source_ranges")),
+    },
+    "days": lambda settings: {
+        "daily_departures": Append(settings.table("daily_departures")),
+        "late_for_days": Append(settings.table("late_for_days"), counts_as="late"),
+    },
+    "hours": lambda settings: {"hourly_departures": Upsert(settings.table("hourly_departures"), keys=["origin", "window_start"])},
+    "routes": lambda settings: {"routes": Upsert(settings.table("routes"), keys=["origin", "dest", "carrier"])},
+}
+
+
+def pipeline_of(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
+    """Return the pipeline of a claimed checkpoint, ``flights/<name>``."""
+    name = checkpoint.pipeline.rpartition("/")[2]
+    on_imbalance, event_time = ("stop", "event_time") if name == "events" else ("warn", None)
+    return Pipeline(
+        checkpoint, ledger=settings.table("ledger"), sinks=PIPELINES[name](settings), event_time=event_time, on_imbalance=on_imbalance
+    )
 
 
 def create_tables(spark: SparkSession, settings: Settings) -> None:
@@ -54,83 +87,45 @@ def newest_event(spark: SparkSession, settings: Settings) -> datetime | None:
     return None if found is None or found[0] is None else datetime.fromtimestamp(found[0], UTC)
 
 
-def write_events(settings: Settings) -> Callable[[Batch], None]:
-    """Return the function that puts each event of a batch into exactly one of three tables, and what was read into a fourth."""
-
-    def write(batch: Batch) -> None:
-        tagged = batch.rows.withColumn("late", pipeline.is_late(batch.watermark)).persist()
-        try:
-            good = pipeline.with_date(accepted(tagged))
-            batch_id = F.lit(batch.batch_id).cast("bigint")
-            late = good.where("late").drop("late").withColumns({"batch_id": batch_id, "watermark": F.lit(batch.watermark)})
-            parts = {
-                "flight_events": good.where("NOT late").drop("late"),
-                "late_events": late,
-                "dead_letters": pipeline.EVENT_FORMAT.dead_letters(tagged),
-            }
-            # One pass over the cached batch is cheaper than a commit without rows.
-            counts = tagged.agg(
-                F.count_if(is_accepted() & ~F.col("late")).alias("flight_events"),
-                F.count_if("late").alias("late_events"),
-                F.count_if(F.col(DEAD).isNotNull()).alias("dead_letters"),
-            ).first()
-            frames = {settings.table(name): part for name, part in parts.items() if counts and counts[name]}
-            append(frames, app_id=batch.app_id, batch_id=batch.batch_id)
-            read = accounts(tagged).withColumn("batch_id", batch_id)
-            append_small(read, settings.table("source_ranges"), app_id=batch.app_id, batch_id=batch.batch_id)
-        finally:
-            tagged.unpersist()
-
-    return write
+def route_events(epoch: Epoch) -> Mapping[str, DataFrame]:
+    """Put each event into exactly one of three tables, and what was read into a fourth."""
+    good = pipeline.with_date(accepted(epoch.rows)).withColumn("late", pipeline.is_late(epoch.watermark))
+    batch_id = F.lit(epoch.batch_id).cast("bigint")
+    return {
+        "flight_events": good.where("NOT late").drop("late"),
+        "late_events": good.where("late").drop("late").withColumns({"batch_id": batch_id, "watermark": F.lit(epoch.watermark)}),
+        "dead_letters": pipeline.EVENT_FORMAT.dead_letters(epoch.rows),
+        "source_ranges": accounts(epoch.rows).withColumn("batch_id", batch_id),
+    }
 
 
-def write_days(settings: Settings) -> Callable[[Batch], None]:
-    """Return the function that adds the days that a batch closed, and the rows that came after theirs.
+def route_days(epoch: Epoch) -> Mapping[str, DataFrame]:
+    """Give out the days that a batch closed, and the rows that came after theirs.
 
-    Dead letters are those of `write_events`, and the format refuses absurd times, so there is nothing else.
+    Dead letters are those of `route_events`, and the format refuses absurd times, so there is nothing else.
     """
-
-    def write(batch: Batch) -> None:
-        tagged = batch.rows.persist()  # or the state would be gone through twice
-        try:
-            batch_id = F.lit(batch.batch_id).cast("bigint")
-            parts = {
-                "daily_departures": days.daily_departures(tagged),
-                "late_for_days": days.late_for_days(tagged).withColumn("batch_id", batch_id),
-            }
-            counts = tagged.agg(
-                F.count_if(~windows.is_rejected()).alias("daily_departures"), F.count_if(windows.is_rejected()).alias("late_for_days")
-            ).first()
-            for name, part in parts.items():
-                if counts and counts[name]:
-                    write_rows = append_small if counts[name] <= FEW else _append
-                    write_rows(part, settings.table(name), app_id=batch.app_id, batch_id=batch.batch_id)
-        finally:
-            tagged.unpersist()
-
-    return write
+    batch_id = F.lit(epoch.batch_id).cast("bigint")
+    return {
+        "daily_departures": days.daily_departures(epoch.rows),
+        "late_for_days": days.late_for_days(epoch.rows).withColumn("batch_id", batch_id),
+    }
 
 
-def write_hours(settings: Settings) -> Callable[[Batch], None]:
-    """Return the function that brings the hours of a batch up to date."""
+def route_hours(settings: Settings) -> Route:
+    """Return the function that names the weather of the hours of a batch."""
 
-    def write(batch: Batch) -> None:
-        weather = batch.rows.sparkSession.read.format("delta").load(settings.table("weather"))
-        upsert(pipeline.with_weather(batch.rows, weather), settings.table("hourly_departures"), keys=["origin", "window_start"])
+    def route(epoch: Epoch) -> Mapping[str, DataFrame]:
+        weather = epoch.rows.sparkSession.read.format("delta").load(settings.table("weather"))
+        return {"hourly_departures": pipeline.with_weather(epoch.rows, weather)}
 
-    return write
-
-
-def write_routes(settings: Settings) -> Callable[[Batch], None]:
-    """Return the function that brings the routes of a batch up to date."""
-
-    def write(batch: Batch) -> None:
-        read = batch.rows.sparkSession.read.format("delta")
-        named = pipeline.with_names(batch.rows, read.load(settings.table("airlines")), read.load(settings.table("airports")))
-        upsert(named, settings.table("routes"), keys=["origin", "dest", "carrier"])
-
-    return write
+    return route
 
 
-def _append(frame: DataFrame, path: str, *, app_id: str, batch_id: int) -> None:
-    append({path: frame}, app_id=app_id, batch_id=batch_id)
+def route_routes(settings: Settings) -> Route:
+    """Return the function that names airlines and airports of the routes of a batch."""
+
+    def route(epoch: Epoch) -> Mapping[str, DataFrame]:
+        read = epoch.rows.sparkSession.read.format("delta")
+        return {"routes": pipeline.with_names(epoch.rows, read.load(settings.table("airlines")), read.load(settings.table("airports")))}
+
+    return route

@@ -1,8 +1,10 @@
 """Write micro-batches into Delta tables so that a replayed batch changes nothing."""
 
 from spark_ext.delta.append import append
-from spark_ext.delta.small import append_small
+from spark_ext.delta.commits import Commit, commits, written_by
+from spark_ext.delta.history import history
 from spark_ext.delta.tables import create_table
+from spark_ext.delta.txn import Txn, Written
 from spark_ext.delta.upsert import upsert
 
-__all__ = ["append", "append_small", "create_table", "upsert"]
+__all__ = ["Commit", "Txn", "Written", "append", "commits", "create_table", "history", "upsert", "written_by"]

@@ -163,9 +163,12 @@ class Ledger:
             self._table.update_incremental()
         return self._table
 
-    def rows(self, pipeline: str | None = None, *, last: int | None = None) -> list[EpochRow]:
-        """Return epochs in order, oldest first: of one pipeline or all, and only the `last` ones if given."""
-        found = self._read(None if pipeline is None else [("pipeline", "=", pipeline)])
+    def rows(
+        self, pipeline: str | None = None, *, last: int | None = None, since: int | None = None, until: int | None = None
+    ) -> list[EpochRow]:
+        """Return epochs in order, oldest first: of one pipeline or all, from `since` up to `until`, and only the `last` ones if given."""
+        bounds: list[tuple[str, str, Any]] = [("pipeline", "=", pipeline), ("epoch", ">=", since), ("epoch", "<=", until)]
+        found = self._read([one for one in bounds if one[2] is not None] or None)
         return found if last is None else found[max(0, len(found) - last) :]
 
     def last(self, pipeline: str) -> EpochRow | None:
@@ -203,6 +206,28 @@ class Ledger:
             raise overtaken(pipeline, token, self.token(pipeline)) from error
         return token
 
+    def is_committed(self, app_id: str, batch_id: int) -> bool:
+        """Tell whether the epoch of a batch is in the ledger."""
+        done = self.table().transaction_version(app_id)
+        return done is not None and done >= batch_id
+
+    def mark_attempt(self, app_id: str, batch_id: int) -> bool:
+        """Note that a batch is being tried, and tell whether this is the first time."""
+        attempts, table = f"attempt:{app_id}", self.table()
+        known = table.transaction_version(attempts)
+        if known is not None and known >= batch_id:
+            return False
+        self._commit(table, SCHEMA.empty_table(), [Transaction(attempts, batch_id)])
+        return True
+
+    def published(self, relay: str) -> int | None:
+        """Return the epoch that a relay is known to have reached at least, None if it never started."""
+        return self.table().transaction_version(relay_id(relay))
+
+    def mark_published(self, relay: str, epoch: int) -> None:
+        """Note how far a relay is at least. What counts is its mark in Kafka; this is to notice when that is lost."""
+        self._commit(self.table(), SCHEMA.empty_table(), [Transaction(relay_id(relay), epoch)])
+
     def append(self, row: EpochRow, *, app_id: str) -> None:
         """Commit an epoch; doing it again changes nothing.
 
@@ -214,10 +239,9 @@ class Ledger:
             The lease is gone.
         """
         while True:
-            table = self.table()
-            done = table.transaction_version(app_id)
-            if done is not None and done >= row.batch_id:
+            if self.is_committed(app_id, row.batch_id):
                 return
+            table = self.table()
             held = self.token(row.pipeline)
             if held != row.token:
                 raise overtaken(row.pipeline, row.token, held)
@@ -237,6 +261,11 @@ class Ledger:
 def lease_id(pipeline: str) -> str:
     """Return the transaction id whose version is the fencing token."""
     return f"lease:{pipeline}"
+
+
+def relay_id(relay: str) -> str:
+    """Return the transaction id whose version is the first epoch that a relay may not have published."""
+    return f"relay:{relay}"
 
 
 def overtaken(pipeline: str, ours: int, theirs: int) -> EpochError:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,12 @@ WHY: Final = {
     "sources": "it holds the progress in those, and a topic that is made anew is another one",
 }
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+ANY: Final = "those of the next claim"
+REWIND: Final = (
+    "; if it is the same job, begin anew in this one: millrace rewind {pipeline} --checkpoint {path} --ledger <path> --to earliest"
+)
+LOG_VERSION: Final = "v1"
+NO_OFFSET: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,12 @@ class BatchRecord:
     ----------
     watermark : datetime
         Event time up to which input counts as complete, as of the start of the batch; 1970 before any row.
+    sources : tuple of str or None
+        Where the batch ends in each source, as that source writes it down; None for one that has given nothing yet.
     """
 
     watermark: datetime
+    sources: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +106,45 @@ class Checkpoint:
                 raise _mismatch(path, expected="a folder, or room for one", got=str(error), why="a file is in the way") from error
             _write_once(files, identity, json.dumps({**wanted, "checkpoint_id": uuid.uuid4().hex}, indent=1).encode())
         found = _read_identity(files, identity)
+        if found.get("sources") == ANY and found.get("pipeline") == pipeline:
+            _replace(files, identity, {**found, "sources": wanted["sources"]})  # the first claim after a rewind says what is read now
+            found = _read_identity(files, identity)
         for field, value in wanted.items():
             if found.get(field) != value:
+                also = REWIND.format(pipeline=shlex.quote(pipeline), path=shlex.quote(path)) if field == "sources" else ""
+                raise _mismatch(path, expected=f"{field} {value!r}", got=f"{found.get(field)!r}", why=WHY[field], also=also)
+        return cls(path=path, pipeline=pipeline, checkpoint_id=_id_of(found, identity))
+
+    @classmethod
+    def find(cls, path: str, *, pipeline: str) -> Checkpoint:
+        """Return the checkpoint of a pipeline that has been claimed before, whatever its sources are.
+
+        Raises
+        ------
+        CheckpointMismatchError
+            There is none, it is another pipeline's, or its ``identity.json`` is damaged.
+        """
+        path = absolute(path)
+        files, root = file_system(path)
+        found = _read_identity(files, f"{root}/identity.json")
+        for field, value in (("layout", LAYOUT), ("pipeline", pipeline)):
+            if found.get(field) != value:
                 raise _mismatch(path, expected=f"{field} {value!r}", got=f"{found.get(field)!r}", why=WHY[field])
-        if not isinstance(found.get("checkpoint_id"), str):
-            raise _damaged(identity, got=f"no checkpoint_id in {found!r}")
-        return cls(path=path, pipeline=pipeline, checkpoint_id=found["checkpoint_id"])
+        return cls(path=path, pipeline=pipeline, checkpoint_id=_id_of(found, f"{root}/identity.json"))
+
+    def renew(self) -> Checkpoint:
+        """Begin anew in the same folder, under a new id; what was there stays aside in ``spark-<old id>/``.
+
+        The next claim says what the sources are. A crash in the middle leaves the old id without progress.
+
+        Not supported: object stores, which cannot rename a folder.
+        """
+        files, root = file_system(self.path)
+        if _exists(files, f"{root}/spark"):
+            files.move(f"{root}/spark", f"{root}/spark-{self.checkpoint_id}")
+        fresh = uuid.uuid4().hex
+        _replace(files, f"{root}/identity.json", {"layout": LAYOUT, "pipeline": self.pipeline, "sources": ANY, "checkpoint_id": fresh})
+        return replace(self, checkpoint_id=fresh)
 
     @property
     def spark_location(self) -> str:
@@ -126,11 +169,52 @@ class Checkpoint:
                 files.delete_file(file.path)
 
     def batch(self, batch_id: int) -> BatchRecord:
-        """Read what Spark's offset log says about a batch that has been planned."""
+        """Read what Spark's offset log says about a batch that has been planned.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch has not been planned, or Spark has forgotten it: it keeps the last 100.
+        CheckpointMismatchError
+            What is there cannot be read.
+        """
+        text = self._log("offsets", batch_id)
+        place = f"{self.spark_location}/offsets/{batch_id}"
+        version, *lines = text.split("\n")
+        if version != LOG_VERSION:
+            raise _unread(place, repr(version[:80]))
+        try:
+            watermark = EPOCH + timedelta(milliseconds=json.loads(lines[0])["batchWatermarkMs"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise _unread(place, repr(text[:80])) from error
+        sources = lines[1:] if lines[-1] else lines[1:-1]
+        return BatchRecord(watermark=watermark, sources=tuple(None if one == NO_OFFSET else one for one in sources))
+
+    def first_offsets(self, source: int) -> str | None:
+        """Return where one of Spark's own Kafka sources started, as it wrote it down; None for sources that write nothing."""
+        try:
+            text = self._log(f"sources/{source}", 0)
+        except FileNotFoundError:
+            return None
+        return text.removeprefix("\0").partition("\n")[2] or None  # the zero byte is for Spark 2.1
+
+    def last_planned(self) -> int | None:
+        """Return the number of the newest batch that Spark has planned, None before the first."""
+        return self._newest("offsets")
+
+    def last_committed(self) -> int | None:
+        """Return the number of the newest batch that Spark has noted as done, None before the first."""
+        return self._newest("commits")
+
+    def _log(self, name: str, number: int) -> str:
         files, root = file_system(self.spark_location)
-        with files.open_input_stream(f"{root}/offsets/{batch_id}") as opened:
-            metadata = json.loads(opened.readall().decode().splitlines()[1])
-        return BatchRecord(watermark=EPOCH + timedelta(milliseconds=metadata["batchWatermarkMs"]))
+        with files.open_input_stream(f"{root}/{name}/{number}") as opened:
+            return str(opened.readall().decode(errors="replace"))
+
+    def _newest(self, name: str) -> int | None:
+        files, root = file_system(f"{self.spark_location}/{name}")
+        found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        return max((int(file.base_name) for file in found if file.base_name.isdecimal()), default=None)
 
 
 def _exists(files: fs.FileSystem, path: str) -> bool:
@@ -151,6 +235,21 @@ def _write_once(files: fs.FileSystem, path: str, content: bytes) -> None:
         pass  # theirs counts
     finally:
         aside.unlink()
+
+
+def _replace(files: fs.FileSystem, path: str, content: Mapping[str, object]) -> None:
+    local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
+    aside = f"{path}.{uuid.uuid4().hex}" if local else path
+    with files.open_output_stream(aside) as opened:
+        opened.write(json.dumps(content, indent=1).encode())
+    if local:
+        files.move(aside, path)
+
+
+def _id_of(found: Mapping[str, Any], identity: str) -> str:
+    if not isinstance(found.get("checkpoint_id"), str):
+        raise _damaged(identity, got=f"no checkpoint_id in {found!r}")
+    return str(found["checkpoint_id"])
 
 
 def _read_identity(files: fs.FileSystem, path: str) -> dict[str, Any]:
@@ -182,7 +281,18 @@ def _damaged(identity: str, *, got: str) -> CheckpointMismatchError:
     )
 
 
-def _mismatch(path: str, *, expected: str, got: str, why: str) -> CheckpointMismatchError:
+def _unread(path: str, got: str) -> CheckpointMismatchError:
     return CheckpointMismatchError(
-        "use", "checkpoint", path, expected=expected, got=got, why=why, todo="keep it for its own job and give this job a new, empty folder"
+        "read",
+        "checkpoint",
+        path,
+        expected=f"Spark's offset log, {LOG_VERSION}",
+        got=got,
+        why="another release of Spark made it, or it is damaged",
+        todo="restore this file from a copy, or start anew where the ledger ends: millrace rewind --help",
     )
+
+
+def _mismatch(path: str, *, expected: str, got: str, why: str, also: str = "") -> CheckpointMismatchError:
+    todo = f"keep it for its own job and give this job a new, empty folder{also}"
+    return CheckpointMismatchError("use", "checkpoint", path, expected=expected, got=got, why=why, todo=todo)

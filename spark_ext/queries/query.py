@@ -50,8 +50,9 @@ class Batch:
 class Query:
     """A running query that can be stopped at a batch boundary."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, on_end: Callable[[], None] = lambda: None) -> None:
         self._checkpoint = checkpoint
+        self._on_end = on_end
         self._changed = threading.Condition()
         self._closing = False
         self._parked = False
@@ -110,6 +111,7 @@ class Query:
             whole = self._changed.wait_for(lambda: self._writer is None, timeout_s)
         whole = whole and self._await_commit(timeout_s)
         self.spark_query.stop()
+        self._on_end()
         return whole and self.spark_query.exception() is None
 
     def await_end(self, timeout_s: float | None = None) -> bool:
@@ -123,9 +125,14 @@ class Query:
         try:
             if timeout_s is None:
                 self.spark_query.awaitTermination()
-                return True
-            return bool(self.spark_query.awaitTermination(timeout_s))  # type: ignore[arg-type]  # takes fractions of a second
+                has_ended = True
+            else:
+                has_ended = bool(self.spark_query.awaitTermination(timeout_s))  # type: ignore[arg-type]  # takes fractions of a second
+            if has_ended:
+                self._on_end()
+            return has_ended
         except StreamingQueryException as error:
+            self._on_end()
             raise QueryError(
                 "run",
                 "query",
@@ -202,6 +209,7 @@ def start(
     checkpoint: Checkpoint,
     output_mode: Literal["append", "update", "complete"] = "append",
     every: str | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Query:
     """Start a query that hands each micro-batch to `write`.
 
@@ -221,13 +229,15 @@ def start(
     every : str, optional
         Time between two batches, such as ``"1 second"``; without it the query takes what is there now, in
         batches, and ends.
+    on_end : callable
+        Called when the query is seen to have ended, by `Query.stop` or `Query.await_end`; more than once maybe.
 
     Raises
     ------
     pyspark.errors.AnalysisException
         Spark cannot run this plan as a stream.
     """
-    query = Query(checkpoint)
+    query = Query(checkpoint, on_end)
     checkpoint.forget_unplanned()
     writer = (
         frame.writeStream.queryName(checkpoint.pipeline)

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from spark_ext import kafka
-from spark_ext.delta import append
+from spark_ext.delta import Txn, append
 from spark_ext.ingest import JsonFormat, accounts
 from spark_ext.queries import Batch, Checkpoint, run, start
 from spark_ext.session import spark_session
@@ -99,7 +99,7 @@ def main(settings: Settings) -> None:
         frames = {"records": records, "accounts": accounts(batch.rows).select("*", number)}
         for name, rows in frames.items():
             die_before(name)
-            append({str(Path(settings.out, name)): rows}, app_id=batch.app_id, batch_id=batch.batch_id)
+            append(rows, str(Path(settings.out, name)), txn=Txn(batch.app_id, batch.batch_id))
         die_before("commit")
         written += 1
         limits.set(max_offsets_per_trigger=dice.randint(settings.most // 5, settings.most))

@@ -1,0 +1,1 @@
+"""What an epoch costs: commits by both writers, whole epochs, visible rows."""

@@ -1,0 +1,172 @@
+"""The writers of Arrow tables: delta-rs in this process, some 10 ms a commit where Spark takes a second.
+
+The steps of each, in this order: look whether the transaction is done (delta-rs takes an older version without a word), see whether
+rows and table fit, work out what to write, commit it with the transaction in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from spark_ext.delta.commits import is_done, open_table, skipped
+from spark_ext.delta.fit import check_keys, fit, schema_of
+from spark_ext.delta.ordering import closed, has_duplicates, latest
+from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
+from spark_ext.delta.txn import Stamp, Txn, Written
+
+__all__ = ["append", "history", "upsert"]
+
+NEW: Final = "new"
+OLD: Final = "old"
+
+
+def append(rows: pa.Table, path: str, *, txn: Txn | None, evolve: bool) -> Written:
+    """Add rows; see `spark_ext.delta.append`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "driver")
+    if done is not None:
+        return done
+    plan = fit(rows.schema, schema_of(table), path=path, evolve=evolve)
+    return _add(table, path, plan.arrow(rows), txn, evolves=bool(plan.added))
+
+
+def upsert(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str | None, txn: Txn | None, evolve: bool) -> Written:
+    """Bring rows up to date; see `spark_ext.delta.upsert`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "driver")
+    if done is not None:
+        return done
+    plan = fit(rows.schema, schema_of(table), path=path, evolve=evolve)
+    keys, sequence = check_keys(plan, keys, sequence)
+    rows = plan.arrow(rows)
+    if sequence is not None:
+        rows = latest(rows, keys, sequence)
+    elif has_duplicates(rows, keys):
+        raise duplicate_keys(path, keys)
+    if table is None or rows.num_rows == 0:
+        return _add(table, path, rows, txn, evolves=bool(plan.added))
+    merger = _merge(table, rows, [_same(rows, key) for key in keys], txn, evolves=bool(plan.added))
+    columns = {_name(name): _name(name, NEW) for name in rows.column_names}
+    is_newer = None if sequence is None else f"{_name(sequence, NEW)} >= {_name(sequence, OLD)} OR {_name(sequence, OLD)} IS NULL"
+    return _execute(merger.when_matched_update(columns, is_newer).when_not_matched_insert(columns), table, path, rows, txn)
+
+
+def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, txn: Txn | None, evolve: bool) -> Written:
+    """Add versions; see `spark_ext.delta.history`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "driver")
+    if done is not None:
+        return done
+    known = schema_of(table)
+    plan = fit(rows.schema, known, path=path, evolve=evolve, own=OWN)
+    keys, by = check_keys(plan, keys, sequence)
+    sequence = check_history(plan, by, known)
+    rows = plan.arrow(rows)
+    if rows.column(sequence).null_count:
+        raise null_sequence(path, sequence)
+    rows = latest(rows, [*keys, sequence], sequence)
+    before = _versions(table, rows, [*keys, sequence, VALID_TO], keys) if table is not None else _no_versions(rows, keys, sequence)
+    ends, closing = closed(before, rows, keys, sequence, VALID_TO)
+    rows = _with_times(rows, rows.column(sequence), ends)
+    if table is None or rows.num_rows == 0:
+        return _add(table, path, rows, txn, evolves=bool(plan.added))
+    columns = {_name(name): _name(name, NEW) for name in rows.column_names}
+    whole = free_name(rows.column_names)
+    both = pa.concat_tables(
+        [
+            rows.append_column(whole, pa.array([True] * rows.num_rows, pa.bool_())),
+            _only_ends(closing, rows.schema, keys, sequence).append_column(whole, pa.array([False] * closing.num_rows, pa.bool_())),
+        ]
+    )
+    matches = [*(_same(both, key) for key in keys), _same(both, sequence)]
+    merger = _merge(table, both, matches, txn, evolves=bool(plan.added))
+    merger = merger.when_matched_update(columns, _name(whole, NEW))
+    merger = merger.when_matched_update({_name(name): _name(name, NEW) for name in (VALID_TO, IS_CURRENT)}, f"NOT {_name(whole, NEW)}")
+    return _execute(merger.when_not_matched_insert(columns, _name(whole, NEW)), table, path, rows, txn)
+
+
+def _add(table: DeltaTable | None, path: str, rows: pa.Table, txn: Txn | None, *, evolves: bool) -> Written:
+    properties = _properties(txn)
+    if table is None:
+        write_deltalake(path, rows, mode="error", commit_properties=properties)  # of two that make the table one fails, and looks again
+        return Written(0, rows.num_rows, False, "driver")
+    write_deltalake(table, rows, mode="append", schema_mode="merge" if evolves else None, commit_properties=properties)
+    return Written(int(table.version()), rows.num_rows, False, "driver")
+
+
+def _merge(table: DeltaTable, rows: pa.Table, matches: Sequence[str], txn: Txn | None, *, evolves: bool) -> Any:
+    return table.merge(
+        rows,
+        " AND ".join(matches),
+        source_alias=NEW,
+        target_alias=OLD,
+        merge_schema=evolves,
+        streamed_exec=False,  # or the bounds of the keys would not be used to leave files out
+        commit_properties=_properties(txn),
+    )
+
+
+def _execute(merger: Any, table: DeltaTable, path: str, rows: pa.Table, txn: Txn | None) -> Written:
+    metrics = merger.execute()
+    changed = int(metrics["num_target_rows_inserted"]) + int(metrics["num_target_rows_updated"])
+    # A merge that changes nothing is not committed, and its transaction neither.
+    if changed == 0 and txn is not None and not is_done(table, txn):
+        return _add(table, path, rows.slice(0, 0), txn, evolves=False)
+    return Written(int(table.version()), changed, False, "driver")
+
+
+def _properties(txn: Txn | None) -> CommitProperties:
+    marks = None if txn is None else [Transaction(txn.app_id, txn.version)]
+    return CommitProperties(app_transactions=marks, custom_metadata={"userMetadata": Stamp.of(txn).text})
+
+
+def _versions(table: DeltaTable, rows: pa.Table, columns: Sequence[str], keys: Sequence[str]) -> pa.Table:
+    """Return the known versions of the keys of the rows, and of some others."""
+    wanted: Any = None
+    for key in keys:
+        values = pc.unique(rows.column(key))
+        present = values.drop_null()
+        one = pc.field(key).isin(present)
+        if len(present):
+            bounds = pc.min_max(present)
+            one = (pc.field(key) >= bounds["min"]) & (pc.field(key) <= bounds["max"]) & one  # bounds leave whole files out
+        if values.null_count:
+            one |= pc.field(key).is_null()
+        wanted = one if wanted is None else wanted & one
+    found = table.to_pyarrow_dataset().to_table(columns=list(columns), filter=wanted)
+    return found.cast(pa.schema([*(rows.schema.field(name) for name in columns[:-1]), (columns[-1], pa.timestamp("us", "UTC"))]))
+
+
+def _no_versions(rows: pa.Table, keys: Sequence[str], sequence: str) -> pa.Table:
+    empty = rows.select([*keys, sequence]).slice(0, 0)
+    return empty.append_column(VALID_TO, pa.nulls(0, pa.timestamp("us", "UTC")))
+
+
+def _with_times(rows: pa.Table, begins: pa.ChunkedArray, ends: pa.Array) -> pa.Table:
+    for name, column in ((VALID_FROM, begins), (VALID_TO, ends), (IS_CURRENT, pc.is_null(ends))):
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _only_ends(closing: pa.Table, schema: pa.Schema, keys: Sequence[str], sequence: str) -> pa.Table:
+    """Return versions of which only the end counts, with the columns of whole ones."""
+    ends = closing.column(VALID_TO)
+    there = {name: closing.column(name) for name in [*keys, sequence]} | {VALID_TO: ends, IS_CURRENT: pc.is_null(ends)}
+    columns = [there[field.name] if field.name in there else pa.nulls(closing.num_rows, field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _same(rows: pa.Table, key: str) -> str:
+    """Return the condition that a key is equal, null to null; the plain one where it will do, as only that one finds rows by hash."""
+    equal = "IS NOT DISTINCT FROM" if rows.column(key).null_count else "="
+    return f"({_name(key, OLD)} {equal} {_name(key, NEW)})"  # or what follows an AND would belong to the second name
+
+
+def _name(name: str, alias: str = "") -> str:
+    quoted = '"' + name.replace('"', '""') + '"'
+    return f"{alias}.{quoted}" if alias else quoted

@@ -1,0 +1,158 @@
+"""The writers of Spark's frames: for what does not fit the driver. They leave the same as those of `by_driver`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import delta.exceptions  # noqa: F401 (gives Delta's conflicts Python classes)
+from delta.tables import DeltaMergeBuilder, DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, MapType, StructType
+
+from spark_ext.delta.commits import commits, open_table, skipped, written_by
+from spark_ext.delta.fit import Fit, check_keys, fit, quoted, schema_of, schema_of_frame
+from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
+from spark_ext.delta.txn import WRITE, Stamp, Txn, Written
+
+__all__ = ["append", "history", "upsert"]
+
+TXN: Final = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
+
+
+def append(frame: DataFrame, path: str, *, txn: Txn | None, evolve: bool) -> Written:
+    """Add rows; see `spark_ext.delta.append`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "spark")
+    if done is not None:
+        return done
+    plan = fit(schema_of_frame(frame), schema_of(table), path=path, evolve=evolve)
+    return _add(plan.spark(frame), path, txn, evolves=bool(plan.added))
+
+
+def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | None, txn: Txn | None, evolve: bool) -> Written:
+    """Bring rows up to date; see `spark_ext.delta.upsert`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "spark")
+    if done is not None:
+        return done
+    plan = fit(schema_of_frame(frame), schema_of(table), path=path, evolve=evolve)
+    keys, sequence = check_keys(plan, keys, sequence)
+    rows = plan.spark(frame)
+    if sequence is not None:
+        rows = _latest(rows, keys, sequence)
+    elif not rows.groupBy(*map(quoted, keys)).count().where("count > 1").isEmpty():
+        raise duplicate_keys(path, keys)
+    if table is None:
+        return _add(rows, path, txn, evolves=False)
+    stamp = Stamp.of(txn)
+    merger = _merge(rows, path, keys, txn, stamp, plan)
+    new, old = (None, None) if sequence is None else (f"new.{quoted(sequence)}", f"old.{quoted(sequence)}")
+    merger = merger.whenMatchedUpdateAll(None if sequence is None else f"{new} >= {old} OR {old} IS NULL")
+    merger.whenNotMatchedInsertAll().execute()
+    return _written(path, txn, stamp)
+
+
+def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, txn: Txn | None, evolve: bool) -> Written:
+    """Add versions; see `spark_ext.delta.history`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "spark")
+    if done is not None:
+        return done
+    known = schema_of(table)
+    plan = fit(schema_of_frame(frame), known, path=path, evolve=evolve, own=OWN)
+    keys, by = check_keys(plan, keys, sequence)
+    sequence = check_history(plan, by, known)
+    rows = plan.spark(frame)
+    if not rows.where(F.col(quoted(sequence)).isNull()).isEmpty():
+        raise null_sequence(path, sequence)
+    names = rows.columns
+    whole = free_name([*names, *OWN])
+    rows = _latest(rows, [*keys, sequence], sequence).withColumns({whole: F.lit(True), VALID_TO: F.lit(None).cast("timestamp")})
+    if table is not None:
+        rows = rows.unionByName(_versions(rows, path, keys, sequence, whole), allowMissingColumns=True)
+    rows = _with_times(rows, keys, sequence, whole)
+    columns = [*names, *OWN]
+    if table is None:
+        return _add(rows.select(*map(quoted, columns)), path, txn, evolves=False)
+    stamp = Stamp.of(txn)
+    merger = _merge(rows, path, [*keys, sequence], txn, stamp, plan)
+    all_columns: dict[str, str | Column] = {quoted(name): f"new.{quoted(name)}" for name in columns}
+    merger = merger.whenMatchedUpdate(f"new.{quoted(whole)}", all_columns)
+    merger = merger.whenMatchedUpdate(f"NOT new.{quoted(whole)}", {name: f"new.{name}" for name in (VALID_TO, IS_CURRENT)})
+    merger.whenNotMatchedInsert(f"new.{quoted(whole)}", all_columns).execute()
+    return _written(path, txn, stamp)
+
+
+def _add(rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Written:
+    stamp = Stamp.of(txn)
+    writer = rows.write.format("delta").mode("append").option("userMetadata", stamp.text)
+    if txn is not None:
+        writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
+    if evolves:
+        writer = writer.option("mergeSchema", True)
+    writer.save(path)
+    return _written(path, txn, stamp)
+
+
+def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, stamp: Stamp, plan: Fit) -> DeltaMergeBuilder:
+    """Return a merge by the keys, a null equal to a null.
+
+    Delta takes a merge's transaction from settings of the session that the target belongs to. So each merge has a session of its own,
+    a copy that nobody else has: the settings of other writes and of other threads are never touched.
+    """
+    spark = rows.sparkSession
+    copy = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())  # noqa: SLF001 (`newSession` drops the settings)
+    copy.conf.set("spark.databricks.delta.commitInfo.userMetadata", stamp.text)
+    for name in TXN:
+        copy.conf.unset(name)
+    for name, value in zip(TXN, (txn.app_id, str(txn.version)) if txn else (), strict=False):
+        copy.conf.set(name, value)
+    matches = " AND ".join(f"old.{quoted(key)} <=> new.{quoted(key)}" for key in keys)
+    merger = DeltaTable.forPath(copy, path).alias("old").merge(rows.alias("new"), matches)
+    return merger.withSchemaEvolution() if plan.added else merger
+
+
+def _written(path: str, txn: Txn | None, stamp: Stamp) -> Written:
+    """Find the commit just made: Spark does not say its version."""
+    table = open_table(path)
+    version = 0 if table is None else int(table.version())
+    for commit in commits(path, newest=version):
+        if commit.metadata.get(WRITE) == stamp.write:
+            return Written(commit.version, commit.rows, False, "spark")
+        if txn is not None and commit.txns.get(txn.app_id, -1) >= txn.version:
+            break  # somebody else had done it between our look and Spark's
+    done = written_by(path, txn, newest=version) if txn is not None else None
+    return Written(version, done.rows if done else 0, done is not None, "spark")
+
+
+def _latest(rows: DataFrame, keys: Sequence[str], sequence: str) -> DataFrame:
+    """Return the row with the highest sequence of each key; see `ordering.latest`."""
+    rest = [field for field in rows.schema if field.name not in {*keys, sequence}]
+    nested = [field for field in rest if isinstance(field.dataType, ArrayType | MapType | StructType)]
+    order = [F.col(quoted(sequence)), *(F.col(quoted(field.name)) for field in rest if field not in nested)]
+    order += [F.to_json(F.struct(quoted(field.name))) for field in nested]
+    number = free_name(rows.columns)
+    ranked = Window.partitionBy(*(F.col(quoted(key)) for key in keys)).orderBy(*(one.desc_nulls_last() for one in order))
+    return rows.withColumn(number, F.row_number().over(ranked)).where(F.col(number) == 1).drop(number)
+
+
+def _versions(rows: DataFrame, path: str, keys: Sequence[str], sequence: str, whole: str) -> DataFrame:
+    """Return the known versions of the keys of the rows; within the merge they are of the snapshot that it reads."""
+    known = rows.sparkSession.read.format("delta").load(path).select(*map(quoted, [*keys, sequence, VALID_TO])).alias("known")
+    wanted = rows.select(*map(quoted, keys)).distinct().alias("wanted")
+    same = " AND ".join(f"known.{quoted(key)} <=> wanted.{quoted(key)}" for key in keys)
+    return known.join(wanted, F.expr(same), "left_semi").withColumn(whole, F.lit(False))
+
+
+def _with_times(rows: DataFrame, keys: Sequence[str], sequence: str, whole: str) -> DataFrame:
+    """Return the whole rows with their times, and of the known ones those that end at another time than before."""
+    by_key = [F.col(quoted(key)) for key in keys]
+    at, is_whole = F.col(quoted(sequence)), F.col(quoted(whole))
+    same = Window.partitionBy(*by_key, at)
+    # `valid_from` is not there yet: its name is free for what comes before it.
+    rows = rows.withColumn(VALID_FROM, F.max(is_whole).over(same)).where(is_whole | ~F.col(VALID_FROM))
+    rows = rows.withColumn(VALID_FROM, F.lead(at).over(Window.partitionBy(*by_key).orderBy(at)))
+    rows = rows.where(is_whole | ~F.col(VALID_FROM).eqNullSafe(F.col(VALID_TO)))
+    return rows.withColumns({VALID_FROM: at, VALID_TO: F.col(VALID_FROM), IS_CURRENT: F.col(VALID_FROM).isNull()})

@@ -1,0 +1,27 @@
+"""Epochs: a batch is in all sinks or in none, and a ledger says where every row went.
+
+What flows in: the batches of a query. What flows out: Delta tables and an outbox for Kafka, and one row of the ledger per batch.
+`start` runs it; `commit` is the protocol, `ledger` the table, `sinks` and `pipeline` what a job declares; `guard` decides whether a job may
+start, `reading` gives several tables at one point, `outbox` publishes to Kafka.
+"""
+
+from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
+from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
+from spark_ext.epochs.sinks import Append, History, Outbox, Sink, Upsert
+from spark_ext.epochs.start import start
+
+__all__ = [
+    "Append",
+    "Epoch",
+    "EpochRow",
+    "History",
+    "Ledger",
+    "Outbox",
+    "Pipeline",
+    "RangeRow",
+    "Route",
+    "Sink",
+    "SinkRow",
+    "Upsert",
+    "start",
+]

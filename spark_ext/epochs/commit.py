@@ -1,0 +1,250 @@
+"""The commit protocol: how a batch becomes an epoch.
+
+1. Ask the ledger whether the epoch is in it: then a crash came between the ledger and Spark's own commit, and nothing is left to do.
+2. Persist and count, before anything is written: what does not add up, or does not fit a table, is refused with every table as it was.
+3. Mark the attempt, if a sink is at most once: such a sink is written in the first attempt only, so the mark must come before it.
+4. Write the sinks in their order, each in one commit with the epoch's transaction id; those that have it are skipped.
+   A crash here leaves tables that disagree; readers do not see it, as they follow the ledger, and the replay completes it.
+5. Commit the ledger's row, with the lease: from now on readers see the epoch. It must come after all sinks, as it names their versions,
+   and before Spark's commit, as a batch that Spark takes for done is never replayed.
+6. Now and then, tidy up: nothing of the stream is being written now, and a crash here has the epoch in the ledger already.
+7. Return, so that Spark notes the batch as done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from spark_ext.delta import Txn, Written, append, history, upsert
+from spark_ext.epochs.accounting import AccountedFor, account_for
+from spark_ext.epochs.counting import Counted, look
+from spark_ext.epochs.guard import check_start
+from spark_ext.epochs.ledger import EpochRow, Ledger, SinkRow
+from spark_ext.epochs.maintenance import maintain
+from spark_ext.epochs.offsets import Span
+from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
+from spark_ext.epochs.points import reach
+from spark_ext.epochs.sinks import History, Outbox, Sink, Upsert
+from spark_ext.errors import EpochError, SettingsError
+
+if TYPE_CHECKING:
+    from spark_ext.queries import Batch
+
+__all__ = ["Committer"]
+
+MS: Final = 1_000
+EPOCH_COLUMN: Final = "epoch"
+SEQ_COLUMN: Final = "seq"
+RELEASE: Final = version("millrace")
+
+_log = logging.getLogger(__name__)
+
+
+class Committer:
+    """Commits the batches of one query, one after the other. Made by `spark_ext.epochs.start`; called by the query.
+
+    Parameters
+    ----------
+    pipeline, route
+        As for `spark_ext.epochs.start`.
+    ledger : Ledger
+        The pipeline's.
+    token : int
+        Of the lease that was taken.
+    first_epoch : int
+        Number of the epoch of batch 0.
+    planned : callable
+        Gives the offsets of a batch by its number; empty if the source has none.
+    now : callable
+        The clock, for what the ledger says about times.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        route: Route,
+        *,
+        ledger: Ledger,
+        token: int,
+        first_epoch: int,
+        planned: Callable[[int], Sequence[Span]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._pipeline, self._route, self._ledger = pipeline, route, ledger
+        self._token, self._first_epoch, self._planned, self._now = token, first_epoch, planned, now
+        self._app_id = pipeline.checkpoint.app_id
+        self._has_attempts = any(sink.delivery == "at_most_once" for sink in pipeline.sinks.values())
+        self._looked: dict[str, datetime] = {}
+        self._versions: dict[str, tuple[str, int]] = {}  # table id and version after the last epoch, by sink
+
+    def __call__(self, batch: Batch) -> None:
+        """Make an epoch of a batch; steps as in the module's text."""
+        started, lasted = self._now(), _Durations()
+        # 1. Already in the ledger?
+        if self._ledger.is_committed(self._app_id, batch.batch_id):
+            _log.info("%s: batch %d is in the ledger already", self._pipeline.name, batch.batch_id)
+            return
+        epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark)
+        try:
+            # 2. Persist and count.
+            frames = self._frames(epoch)
+            planned = self._planned(batch.batch_id)
+            if batch.batch_id == 0:
+                check_start(self._pipeline.checkpoint, self._ledger, planned)
+            with lasted("read"):
+                counted = self._look(epoch, frames)
+            reach("after_read", batch.batch_id)
+            account = account_for(counted, planned, self._pipeline)
+            self._check_balance(account, epoch)
+            # 3. Mark the attempt.
+            is_first = not self._has_attempts or self._ledger.mark_attempt(self._app_id, batch.batch_id)
+            # 4. The sinks.
+            rows: list[SinkRow] = []
+            for name, sink in self._pipeline.sinks.items():
+                reach("before_sink", batch.batch_id, name)
+                with lasted(name):
+                    rows.append(self._write(name, sink, epoch, counted.few.get(name, frames.get(name)), counted, is_first=is_first))
+                reach("after_sink", batch.batch_id, name)
+            reach("after_sinks", batch.batch_id)
+        finally:
+            epoch.rows.unpersist()
+        # 5. The ledger.
+        reach("before_ledger", batch.batch_id)
+        counts = account.counts
+        row = EpochRow(
+            pipeline=self._pipeline.name,
+            checkpoint_id=self._pipeline.checkpoint.checkpoint_id,
+            epoch=epoch.epoch,
+            batch_id=batch.batch_id,
+            token=self._token,
+            started_at=started,
+            committed_at=self._now(),
+            watermark=batch.watermark,
+            first_event=counted.first_event,
+            last_event=counted.last_event,
+            read=counts["read"],
+            accepted=counts["accepted"],
+            filtered=counts["filtered"],
+            late=counts["late"],
+            dead=counts["dead"],
+            duplicate=counts["duplicate"],
+            shed=counts["shed"],
+            absent=counts["absent"],
+            lost=counts["lost"],
+            is_derived=self._pipeline.is_derived,
+            ranges=account.ranges,
+            sinks=rows,
+            durations_ms=lasted.milliseconds,
+            release=RELEASE,
+        )
+        self._ledger.append(row, app_id=self._app_id)
+        reach("after_ledger", batch.batch_id)
+        # 6. Maintenance.
+        rules = self._pipeline.maintenance
+        if rules is not None and (epoch.epoch + 1) % rules.every == 0:
+            done = maintain(
+                self._pipeline.sinks,
+                self._ledger,
+                rules,
+                pipeline=self._pipeline.name,
+                now=self._now(),
+                looked=self._looked,
+                batch_id=batch.batch_id,
+            )
+            self._versions.clear()  # compaction makes new ones
+            _log.info("%s: maintenance: %s", self._pipeline.name, done)
+
+    def _frames(self, epoch: Epoch) -> dict[str, DataFrame]:
+        frames = dict(self._route(epoch))
+        unknown = sorted(set(frames) - set(self._pipeline.sinks))
+        if unknown:
+            expected = f"names of sinks: {', '.join(self._pipeline.sinks)}"
+            raise SettingsError(
+                "route", "rows of pipeline", self._pipeline.name, expected=expected, got=repr(unknown), todo="declare the sink"
+            )
+        return frames
+
+    def _look(self, epoch: Epoch, frames: dict[str, DataFrame]) -> Counted:
+        counting = [name for name, sink in self._pipeline.sinks.items() if sink.counts_as is not None]
+        return look(epoch.rows, frames, counting=counting, event_time=self._pipeline.event_time, most=self._pipeline.driver_rows)
+
+    def _check_balance(self, account: AccountedFor, epoch: Epoch) -> None:
+        if account.is_balanced:
+            return
+        if self._pipeline.on_imbalance == "stop":
+            raise EpochError(
+                "commit",
+                "epoch",
+                f"{epoch.epoch} of {self._pipeline.name}",
+                expected="read = accepted + filtered + late + dead + duplicate + shed",
+                got=account.text,
+                why="rows were lost or came out twice between source and sinks",
+                todo="correct the route; nothing of this epoch was written, it is replayed at the next start",
+            )
+        _log.warning("%s: epoch %d does not balance: %s", self._pipeline.name, epoch.epoch, account.text)
+
+    def _write(
+        self, name: str, sink: Sink, epoch: Epoch, rows: DataFrame | pa.Table | None, counted: Counted, *, is_first: bool
+    ) -> SinkRow:
+        expected = counted.by_sink.get(name, 0)
+        if rows is None or not expected or (sink.delivery == "at_most_once" and not is_first):
+            return self._sink_row(name, sink, 0, None)
+        metadata = {"pipeline": self._pipeline.name, "epoch": str(epoch.epoch)}
+        txn = None if sink.delivery == "at_least_once" else Txn(self._app_id, epoch.batch_id, metadata)
+        written = self._into(sink, _numbered(rows, epoch.epoch) if isinstance(sink, Outbox) else rows, txn)
+        self._versions[name] = (_table_id(sink.path), written.version)
+        return self._sink_row(name, sink, expected, written.writer)
+
+    @staticmethod
+    def _into(sink: Sink, rows: DataFrame | pa.Table, txn: Txn | None) -> Written:
+        match sink:
+            case Upsert():
+                return upsert(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+            case History():
+                return history(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+            case _:
+                return append(rows, sink.path, txn=txn, evolve=sink.evolve)
+
+    def _sink_row(self, name: str, sink: Sink, rows: int, writer: str | None) -> SinkRow:
+        if name not in self._versions and DeltaTable.is_deltatable(sink.path):
+            table = DeltaTable(sink.path)
+            self._versions[name] = (str(table.metadata().id), table.version())
+        table_id, at = self._versions.get(name, ("", -1))
+        return SinkRow(name, sink.path, table_id, type(sink).__name__.lower(), sink.counts_as, rows, at, writer)
+
+
+def _numbered(rows: DataFrame | pa.Table, epoch: int) -> DataFrame | pa.Table:
+    """Add what the relay goes by: the epoch, and the order within it."""
+    if isinstance(rows, pa.Table):
+        numbers = pa.array(np.arange(len(rows), dtype=np.int64))
+        return rows.append_column(EPOCH_COLUMN, pa.array(np.full(len(rows), epoch, np.int64))).append_column(SEQ_COLUMN, numbers)
+    return rows.withColumns({EPOCH_COLUMN: F.lit(epoch).cast("bigint"), SEQ_COLUMN: F.monotonically_increasing_id()})
+
+
+def _table_id(path: str) -> str:
+    return str(DeltaTable(path).metadata().id)
+
+
+class _Durations:
+    """How long each part of an epoch took, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, int] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.milliseconds[part] = round((time.monotonic() - began) * MS)

@@ -1,0 +1,181 @@
+"""The commands ``millrace ledger show|check|lag``: what became of every row, whether that is so, and what is still to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import pyarrow.compute as pc
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger
+from spark_ext.epochs.plain import markup
+from spark_ext.errors import EpochError
+from spark_ext.kafka.options import Place, SourceOptions
+from spark_ext.kafka.planner import Planner
+
+__all__ = ["Lag", "app", "lags"]
+
+LOOK_BACK: Final = 100  # epochs, for partitions that the last one does not name
+FOUND: Final = 1
+
+app = typer.Typer(help="The ledger: what became of every row that was read.", no_args_is_help=True)
+
+LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="Path of the ledger; the pipelines may be running.")]
+PipelineName = Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Servers = Annotated[str | None, typer.Option(help="Broker to ask as well.")]
+Options = Annotated[list[str] | None, typer.Option("--option", help="Setting of the client, such as kafka.security.protocol=SSL.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a pipeline is in one partition; `latest` and `lag` are None if nobody knows the end of the partition."""
+
+    pipeline: str
+    topic: str
+    partition: int
+    epoch: int
+    end: int
+    latest: int | None
+    lag: int | None
+
+
+@app.command()
+def show(
+    ledger: LedgerPath,
+    pipeline: PipelineName = None,
+    last: Annotated[int, typer.Option(min=1, help="How many epochs of each pipeline.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last epochs with their counts, and whether they balance."""
+    rows = [row for name in _names(ledger, pipeline) for row in Ledger(ledger).rows(name, last=last)]
+    if as_json:
+        typer.echo(json.dumps([_as_dict(row) for row in rows], default=_json))
+    else:
+        _print_epochs(rows)
+
+
+@app.command()
+def check(
+    ledger: LedgerPath,
+    pipeline: PipelineName = None,
+    bootstrap_servers: Servers = None,
+    option: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count again, in the tables and at the broker, with readers that share no code with the engine; exit code 1 if something differs."""
+    from spark_ext.epochs.recount import check as recount  # noqa: PLC0415 (opens a broker's client, which the others do not need)
+
+    found: list[Any] = []
+    names = _names(ledger, pipeline)
+    with Console(stderr=True).status("counting again"):
+        for name in names:
+            found += recount(Ledger(ledger), name, bootstrap_servers=bootstrap_servers, options=_options(option))
+    if as_json:
+        typer.echo(json.dumps([_as_dict(one) for one in found], default=_json))
+    elif not found:
+        Console().print(f"{', '.join(map(markup, names)) or 'no pipeline'}: the ledger is right")
+    else:
+        fields = list(_as_dict(found[0]))
+        table = Table(*fields, title=f"{len(found)} findings")
+        for one in found:
+            table.add_row(*(markup(_as_dict(one)[field]) for field in fields))
+        Console().print(table)
+    if found:
+        raise typer.Exit(FOUND)
+
+
+@app.command()
+def lag(
+    ledger: LedgerPath, pipeline: PipelineName = None, bootstrap_servers: Servers = None, option: Options = None, as_json: AsJson = False
+) -> None:
+    """Show how many offsets of each partition are still to be read: as of the last epoch, or as of now with --bootstrap-servers."""
+    found: list[Lag] = []
+    for name in _names(ledger, pipeline):
+        rows = Ledger(ledger).rows(name, last=LOOK_BACK)
+        topics = sorted({one.topic for row in rows for one in row.ranges})
+        ends = _ends(bootstrap_servers, topics, _options(option)) if bootstrap_servers and topics else {}
+        found += lags(rows, ends)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    table = Table("pipeline", "topic", "partition", "epoch", "read up to", "end", "lag")
+    for one in found:
+        numbers = (one.partition, one.epoch, one.end, one.latest, one.lag)
+        table.add_row(markup(one.pipeline), markup(one.topic), *("-" if number is None else f"{number:,}" for number in numbers))
+    Console().print(table)
+
+
+def lags(rows: Sequence[EpochRow], ends: dict[Place, int] | None = None) -> list[Lag]:
+    """Return how far a pipeline is behind in each partition.
+
+    Parameters
+    ----------
+    rows : sequence of EpochRow
+        Its last epochs, oldest first; of each partition the newest that names it counts.
+    ends : mapping of place to offset, optional
+        Ends of the partitions as they are now, instead of those in the ledger.
+    """
+    newest = {(one.topic, one.partition): (row, one) for row in rows for one in row.ranges}
+    found = []
+    for at, (row, one) in sorted(newest.items()):
+        latest = (ends or {}).get(at, one.latest)
+        behind = None if latest is None else max(0, latest - one.end)
+        found.append(Lag(row.pipeline, one.topic, one.partition, row.epoch, one.end, latest, behind))
+    return found
+
+
+def _names(path: str, pipeline: str | None) -> list[str]:
+    """Return the pipelines that are meant, checked."""
+    known = pc.unique(Ledger(path).table().to_pyarrow_table(columns=["pipeline"]).column("pipeline")).to_pylist()
+    if pipeline is None:
+        return sorted(known)
+    if pipeline not in known:
+        names = ", ".join(map(repr, sorted(known))) or "no epoch of any pipeline"
+        raise EpochError("find", "pipeline", pipeline, expected=f"one that is in {path}", got=names, todo="correct its name")
+    return [pipeline]
+
+
+def _ends(servers: str, topics: Sequence[str], options: dict[str, str]) -> dict[Place, int]:
+    texts = {**options, "bootstrap_servers": servers, "topics": json.dumps(list(topics)), "starting": "latest"}
+    planner = Planner(SourceOptions.from_options(texts))
+    try:
+        return dict(planner.initial().offsets)
+    finally:
+        planner.close()
+
+
+def _options(given: list[str] | None) -> dict[str, str]:
+    return dict(one.partition("=")[::2] for one in given or ())
+
+
+def _print_epochs(rows: Sequence[EpochRow]) -> None:
+    used = [name for name in COUNTS if name in ("read", "accepted", "dead", "late") or any(getattr(row, name) for row in rows)]
+    table = Table("pipeline", "epoch", "committed", *used, "balance", "rows by sink", "ms")
+    for row in rows:
+        counts = [f"{getattr(row, name):,}" for name in used]
+        sinks = ", ".join(f"{one.name} {one.rows:,}" for one in row.sinks if one.rows)
+        said = row.replay_of or sinks
+        balance = ("derived" if row.is_derived else "yes") if row.is_balanced else "[bold red]no[/]"
+        at = row.committed_at.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
+        table.add_row(markup(row.pipeline), str(row.epoch), at, *counts, balance, markup(said), f"{_duration(row):,}")
+    Console().print(table)
+
+
+def _duration(row: EpochRow) -> int:
+    return round((row.committed_at - row.started_at).total_seconds() * 1000)
+
+
+def _as_dict(one: Any) -> dict[str, Any]:
+    found = asdict(one) if is_dataclass(one) and not isinstance(one, type) else {"finding": str(one)}
+    return found | ({"is_balanced": one.is_balanced} if isinstance(one, EpochRow) else {})
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

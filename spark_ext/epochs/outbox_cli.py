@@ -1,0 +1,103 @@
+"""The commands ``millrace outbox relay|move``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import timedelta
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from spark_ext.epochs.ledger import Ledger
+from spark_ext.epochs.outbox import Relay
+from spark_ext.epochs.sinks import Delivery
+from spark_ext.errors import SettingsError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Publish the outbox of a pipeline to Kafka.", no_args_is_help=True)
+
+PipelineName = Annotated[str, typer.Argument(help="Name of the pipeline.")]
+LedgerPath = Annotated[str, typer.Option("--ledger", help="Path or URI of the ledger.")]
+TablePath = Annotated[str, typer.Option("--outbox", help="Path or URI of the outbox table.")]
+Servers = Annotated[str, typer.Option("--bootstrap-servers", help="Addresses as host:port, separated by commas.")]
+Name = Annotated[str | None, typer.Option(help="Consumer group and transactional id; default millrace-outbox-<pipeline>.")]
+Topic = Annotated[str | None, typer.Option(help="Topic at whose partition 0 the progress stands; default that of the first row.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="Setting of librdkafka as kafka.name=value, secrets as ${env:NAME} or ${file:/path}; repeatable."),
+]
+DEFAULT_EVERY_S: Final = 0.5
+
+
+@app.command()
+def relay(
+    pipeline: PipelineName,
+    ledger: LedgerPath,
+    outbox: TablePath,
+    bootstrap_servers: Servers,
+    every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks into the ledger.")] = DEFAULT_EVERY_S,
+    once: Annotated[bool, typer.Option("--once", help="Publish what is committed now, and end.")] = False,
+    delivery: Annotated[str, typer.Option(help="exactly_once, at_least_once or at_most_once.")] = "exactly_once",
+    keep: Annotated[int | None, typer.Option(min=0, help="With --once: delete published rows but those of so many epochs.")] = None,
+    name: Name = None,
+    progress_topic: Topic = None,
+    option: Settings = None,
+) -> None:
+    """Publish committed epochs until stopped by a signal; a second relay of the pipeline takes over from the first."""
+    chosen: Delivery = delivery  # type: ignore[assignment]  # the relay checks the word
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    console = Console(stderr=True)
+    with Relay(
+        ledger=Ledger(ledger),
+        pipeline=pipeline,
+        path=outbox,
+        bootstrap_servers=bootstrap_servers,
+        delivery=chosen,
+        name=name,
+        progress_topic=progress_topic,
+        options=_options(option),
+    ) as running:
+        done = running.publish_pending(stop=stop) if once else running.follow(stop, timedelta(seconds=every))
+        console.print(f"published {done.rows:,} rows of {done.epochs:,} epochs")
+        if keep is not None:
+            console.print(f"deleted {running.drop_published(keep=keep):,} published rows")
+
+
+@app.command()
+def move(
+    pipeline: PipelineName,
+    ledger: LedgerPath,
+    outbox: TablePath,
+    bootstrap_servers: Servers,
+    to_epoch: Annotated[int, typer.Option(min=0, help="The next epoch to publish; what was published from it on comes again.")],
+    name: Name = None,
+    progress_topic: Topic = None,
+    option: Settings = None,
+) -> None:
+    """Set the progress by hand, after it was lost or to publish again; a relay that runs is stopped by it."""
+    moved = Relay(
+        ledger=Ledger(ledger),
+        pipeline=pipeline,
+        path=outbox,
+        bootstrap_servers=bootstrap_servers,
+        name=name,
+        progress_topic=progress_topic,
+        options=_options(option),
+    )
+    moved.move_to(to_epoch)
+    Console(stderr=True).print(f"relay {moved.name} publishes epoch {to_epoch} next")
+
+
+def _options(given: list[str] | None) -> dict[str, str]:
+    found = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingsError("use", "option", name, expected="kafka.name=value", got="no value", todo="correct it")
+        found[name] = value
+    return found
