@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from spark_ext import epochs
 from spark_ext.epochs import points
+from spark_ext.epochs.maintenance import Rules
 from spark_ext.queries import Checkpoint, Query, run
 from spark_ext.session import spark_session
 from spark_ext.testing import EVENTS, JobUnderTest, KillPoint
@@ -97,6 +98,7 @@ def build(
         sinks=sinks(folder),
         event_time="at",
         on_imbalance="stop",
+        maintenance=Rules(every=2, small_files=2, log_commits=3),
         **({} if driver_rows is None else {"driver_rows": driver_rows}),
     )
     frame = with_copy(stream).withWatermark("at", f"{DELAY.seconds} seconds")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from confluent_kafka import Consumer, TopicPartition
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from kafka import KafkaConsumer
 from kafka import TopicPartition as Place
 
 from spark_ext.broker import Broker
 from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
-from tests.kafka_topics import consume
 
 SCHEMA = pa.schema([
     ("topic", pa.string()), ("key", pa.binary()), ("value", pa.binary()),
@@ -86,12 +86,27 @@ class Epochs:
 
 def seen(broker: Broker, topic: str, partitions: int = 1, *, isolation: str = "read_committed") -> list[list[str]]:
     """The values in each partition, as both independent consumers see them."""
-    by_confluent: list[list[str]] = [[] for _ in range(partitions)]
-    for _, partition, _, _, value in consume(broker, topic, partitions, isolation=isolation):
-        by_confluent[partition].append((value or b"").decode())
+    by_confluent = by_librdkafka(broker, topic, partitions, isolation=isolation)
     by_kafka_python = [[(one.value or b"").decode() for one in each] for each in by_python(broker, topic, partitions, isolation=isolation)]
     assert by_confluent == by_kafka_python
     return by_confluent
+
+
+def by_librdkafka(broker: Broker, topic: str, partitions: int = 1, *, isolation: str) -> list[list[str]]:
+    """The values in each partition, by confluent-kafka."""
+    settings = {"group.id": "expected", "enable.auto.commit": False, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "isolation.level": isolation, **settings})
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    found: list[list[str]] = [[] for _ in range(partitions)]
+    ended: set[int] = set()
+    while len(ended) < partitions:
+        for one in consumer.consume(10_000, 0.02):
+            if one.error() is None:
+                found[one.partition()].append((one.value() or b"").decode())
+            else:
+                ended.add(one.partition())
+    consumer.close()
+    return found
 
 
 def by_python(broker: Broker, topic: str, partitions: int = 1, *, isolation: str = "read_committed") -> list[list[Any]]:

@@ -17,6 +17,7 @@ NEW_YORK: Final = "America/New_York"
 PLOT: Final = "delays_by_hour.png"
 BUSIEST: Final = 10
 WIDEST: Final = 110
+COUNTS: Final = ("read", "accepted", "late", "dead", "lost")
 HOUR: Final = 60
 HOUR_MS: Final = 3_600_000
 FEWEST_FLIGHTS: Final = 50  # a mean over fewer says nothing
@@ -25,7 +26,7 @@ COLOURS: Final = {"EWR": "#0072b2", "JFK": "#d55e00", "LGA": "#009e73"}  # disti
 
 
 def report(out: Path, *, console: Console | None = None) -> None:
-    """Print the busiest routes, an overview of the airports and the rows that came after their day, and save ``delays_by_hour.png``.
+    """Print the busiest routes, an overview of the airports, what came after its day and the ledger; save ``delays_by_hour.png``.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ def report(out: Path, *, console: Console | None = None) -> None:
     screen.print(_routes_table(_read(out, "routes", None), width=screen.width))
     screen.print(_airports_table(_read(out, "hourly_departures", None)))
     screen.print(_late_table(_read(out, "late_for_days", None)))
+    screen.print(_ledger_table(_read(out, "ledger", ["pipeline", *COUNTS, "is_balanced"])))
     events = _read(out, "flight_events", ["event", "scheduled_time", "origin", "delay_minutes"])
     file = out / PLOT
     _plot(delay_by_hour(events), file)
@@ -123,6 +125,18 @@ def _late_table(late: pd.DataFrame) -> Table:
         behind = f"{worst['lateness_ms'] / HOUR_MS:.1f} h"
         table.add_row(str(origin), f"{len(ours):,}", f"{left:,}", f"{len(ours) - left:,}", behind, f"{worst['day']:%d %b}")
     table.caption = "kept in late_for_days; lateness: from the event to the watermark" if len(late) else "none"
+    return table
+
+
+def _ledger_table(ledger: pd.DataFrame) -> Table:
+    table = Table(title="The ledger", box=SIMPLE_HEAD)
+    table.add_column("pipeline")
+    for name in ("epochs", *COUNTS, "balanced"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for pipeline, ours in ledger.groupby("pipeline"):
+        counts = [f"{int(ours[name].sum()):,}" for name in COUNTS]
+        table.add_row(str(pipeline), f"{len(ours):,}", *counts, f"{int(ours['is_balanced'].sum()):,}")
+    table.caption = "rows that were read, and what became of them; hours and routes read a table, not the topic"
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
 
 from spark_ext.delta.commits import is_done, open_table, skipped
 from spark_ext.delta.fit import check_keys, fit, schema_of
@@ -50,7 +50,7 @@ def upsert(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str | No
         raise duplicate_keys(path, keys)
     if table is None or rows.num_rows == 0:
         return _add(table, path, rows, txn, evolves=bool(plan.added))
-    merger = _merge(table, rows, [_same(rows, key) for key in keys], txn, evolves=bool(plan.added))
+    merger = _merge(table, rows, keys, txn, plan.added)
     columns = {_name(name): _name(name, NEW) for name in rows.column_names}
     is_newer = None if sequence is None else f"{_name(sequence, NEW)} >= {_name(sequence, OLD)} OR {_name(sequence, OLD)} IS NULL"
     return _execute(merger.when_matched_update(columns, is_newer).when_not_matched_insert(columns), table, path, rows, txn)
@@ -70,7 +70,7 @@ def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, tx
     if rows.column(sequence).null_count:
         raise null_sequence(path, sequence)
     rows = latest(rows, [*keys, sequence], sequence)
-    before = _versions(table, rows, [*keys, sequence, VALID_TO], keys) if table is not None else _no_versions(rows, keys, sequence)
+    before = _versions(table, rows, keys, sequence) if table is not None else _no_versions(rows, keys, sequence)
     ends, closing = closed(before, rows, keys, sequence, VALID_TO)
     rows = _with_times(rows, rows.column(sequence), ends)
     if table is None or rows.num_rows == 0:
@@ -83,8 +83,7 @@ def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, tx
             _only_ends(closing, rows.schema, keys, sequence).append_column(whole, pa.array([False] * closing.num_rows, pa.bool_())),
         ]
     )
-    matches = [*(_same(both, key) for key in keys), _same(both, sequence)]
-    merger = _merge(table, both, matches, txn, evolves=bool(plan.added))
+    merger = _merge(table, both, [*keys, sequence], txn, plan.added)
     merger = merger.when_matched_update(columns, _name(whole, NEW))
     merger = merger.when_matched_update({_name(name): _name(name, NEW) for name in (VALID_TO, IS_CURRENT)}, f"NOT {_name(whole, NEW)}")
     return _execute(merger.when_not_matched_insert(columns, _name(whole, NEW)), table, path, rows, txn)
@@ -99,13 +98,17 @@ def _add(table: DeltaTable | None, path: str, rows: pa.Table, txn: Txn | None, *
     return Written(int(table.version()), rows.num_rows, False, "driver")
 
 
-def _merge(table: DeltaTable, rows: pa.Table, matches: Sequence[str], txn: Txn | None, *, evolves: bool) -> Any:
+def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | None, added: Sequence[str]) -> Any:
+    # With `merge_schema` a row that matches and is not updated would get the new columns of the row that it matches. So they come
+    # first, in a commit of their own: should this be the last that we do, the table has columns of nulls, and they are not added again.
+    if added:
+        fields = pa.schema([rows.schema.field(name) for name in added])
+        table.alter.add_columns(list(Schema.from_arrow(fields).fields))
     return table.merge(
         rows,
-        " AND ".join(matches),
+        _matches(rows, keys),
         source_alias=NEW,
         target_alias=OLD,
-        merge_schema=evolves,
         streamed_exec=False,  # or the bounds of the keys would not be used to leave files out
         commit_properties=_properties(txn),
     )
@@ -125,21 +128,31 @@ def _properties(txn: Txn | None) -> CommitProperties:
     return CommitProperties(app_transactions=marks, custom_metadata={"userMetadata": Stamp.of(txn).text})
 
 
-def _versions(table: DeltaTable, rows: pa.Table, columns: Sequence[str], keys: Sequence[str]) -> pa.Table:
+def _versions(table: DeltaTable, rows: pa.Table, keys: Sequence[str], sequence: str) -> pa.Table:
     """Return the known versions of the keys of the rows, and of some others."""
-    wanted: Any = None
+    columns = [*keys, sequence, VALID_TO]
+    wanted = [bounds for bounds in (_bounds(key, rows.column(key)) for key in keys) if bounds]
+    query = f"SELECT {', '.join(map(_name, columns))} FROM known{' WHERE ' if wanted else ''}{' AND '.join(wanted)}"  # noqa: S608 (quoted)
+    found = pa.table(QueryBuilder().register("known", table).execute(query).read_all())
+    kinds = [*(rows.schema.field(name).type for name in [*keys, sequence]), rows.schema.field(sequence).type]
+    found = found.cast(pa.schema(list(zip(columns, kinds, strict=True))))
     for key in keys:
-        values = pc.unique(rows.column(key))
-        present = values.drop_null()
-        one = pc.field(key).isin(present)
-        if len(present):
-            bounds = pc.min_max(present)
-            one = (pc.field(key) >= bounds["min"]) & (pc.field(key) <= bounds["max"]) & one  # bounds leave whole files out
-        if values.null_count:
-            one |= pc.field(key).is_null()
-        wanted = one if wanted is None else wanted & one
-    found = table.to_pyarrow_dataset().to_table(columns=list(columns), filter=wanted)
-    return found.cast(pa.schema([*(rows.schema.field(name) for name in columns[:-1]), (columns[-1], pa.timestamp("us", "UTC"))]))
+        found = found.filter(pc.is_in(found.column(key), value_set=pc.unique(rows.column(key))))
+    return found
+
+
+def _bounds(key: str, values: pa.ChunkedArray) -> str:
+    """Return a condition that leaves out whole files; empty for types that are not worth it."""
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind)) or values.null_count == len(values):
+        return ""
+    bounds = pc.min_max(values)
+    low, high = (_literal(bounds[side].as_py()) for side in ("min", "max"))
+    return f"({_name(key)} BETWEEN {low} AND {high}{f' OR {_name(key)} IS NULL' if values.null_count else ''})"
+
+
+def _literal(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _no_versions(rows: pa.Table, keys: Sequence[str], sequence: str) -> pa.Table:
@@ -161,10 +174,13 @@ def _only_ends(closing: pa.Table, schema: pa.Schema, keys: Sequence[str], sequen
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _same(rows: pa.Table, key: str) -> str:
-    """Return the condition that a key is equal, null to null; the plain one where it will do, as only that one finds rows by hash."""
-    equal = "IS NOT DISTINCT FROM" if rows.column(key).null_count else "="
-    return f"({_name(key, OLD)} {equal} {_name(key, NEW)})"  # or what follows an AND would belong to the second name
+def _matches(rows: pa.Table, keys: Sequence[str]) -> str:
+    """Return the condition that all keys are equal, null to null.
+
+    One kind of comparison for all: of both kinds in one condition delta-rs would find rows by the hash of the plain ones only.
+    """
+    equal = "IS NOT DISTINCT FROM" if any(rows.column(key).null_count for key in keys) else "="
+    return " AND ".join(f"({_name(key, OLD)} {equal} {_name(key, NEW)})" for key in keys)  # or AND would be part of the second name
 
 
 def _name(name: str, alias: str = "") -> str:

@@ -49,8 +49,9 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | 
     stamp = Stamp.of(txn)
     merger = _merge(rows, path, keys, txn, stamp, plan)
     new, old = (None, None) if sequence is None else (f"new.{quoted(sequence)}", f"old.{quoted(sequence)}")
-    merger = merger.whenMatchedUpdateAll(None if sequence is None else f"{new} >= {old} OR {old} IS NULL")
-    merger.whenNotMatchedInsertAll().execute()
+    columns = _all(rows.columns)
+    merger = merger.whenMatchedUpdate(None if sequence is None else f"{new} >= {old} OR {old} IS NULL", columns)
+    merger.whenNotMatchedInsert(values=columns).execute()
     return _written(path, txn, stamp)
 
 
@@ -78,7 +79,7 @@ def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, 
         return _add(rows.select(*map(quoted, columns)), path, txn, evolves=False)
     stamp = Stamp.of(txn)
     merger = _merge(rows, path, [*keys, sequence], txn, stamp, plan)
-    all_columns: dict[str, str | Column] = {quoted(name): f"new.{quoted(name)}" for name in columns}
+    all_columns = _all(columns)
     merger = merger.whenMatchedUpdate(f"new.{quoted(whole)}", all_columns)
     merger = merger.whenMatchedUpdate(f"NOT new.{quoted(whole)}", {name: f"new.{name}" for name in (VALID_TO, IS_CURRENT)})
     merger.whenNotMatchedInsert(f"new.{quoted(whole)}", all_columns).execute()
@@ -112,6 +113,10 @@ def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, sta
     matches = " AND ".join(f"old.{quoted(key)} <=> new.{quoted(key)}" for key in keys)
     merger = DeltaTable.forPath(copy, path).alias("old").merge(rows.alias("new"), matches)
     return merger.withSchemaEvolution() if plan.added else merger
+
+
+def _all(names: Sequence[str]) -> dict[str, str | Column]:
+    return {quoted(name): f"new.{quoted(name)}" for name in names}
 
 
 def _written(path: str, txn: Txn | None, stamp: Stamp) -> Written:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
+from spark_ext.epochs.arrow import read_arrow
 from spark_ext.errors import EpochError
 from spark_ext.paths import absolute
 
@@ -183,7 +184,7 @@ class Ledger:
         return None
 
     def _read(self, filters: list[tuple[str, str, Any]] | None) -> list[EpochRow]:
-        found = self.table().to_pyarrow_table(filters=filters).sort_by([("pipeline", "ascending"), ("epoch", "ascending")])
+        found = read_arrow(self.table(), filters=filters).sort_by([("pipeline", "ascending"), ("epoch", "ascending")])
         return [EpochRow.from_dict(row) for row in found.to_pylist()]
 
     def token(self, pipeline: str) -> int:

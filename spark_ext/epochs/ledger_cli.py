@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from spark_ext.epochs.arrow import read_arrow
 from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger
 from spark_ext.epochs.plain import markup
 from spark_ext.errors import EpochError
@@ -87,7 +88,7 @@ def check(
         for one in found:
             table.add_row(*(markup(_as_dict(one)[field]) for field in fields))
         Console().print(table)
-    if found:
+    if any(one.is_fault for one in found):
         raise typer.Exit(FOUND)
 
 
@@ -133,7 +134,7 @@ def lags(rows: Sequence[EpochRow], ends: dict[Place, int] | None = None) -> list
 
 def _names(path: str, pipeline: str | None) -> list[str]:
     """Return the pipelines that are meant, checked."""
-    known = pc.unique(Ledger(path).table().to_pyarrow_table(columns=["pipeline"]).column("pipeline")).to_pylist()
+    known = pc.unique(read_arrow(Ledger(path).table(), columns=["pipeline"]).column("pipeline")).to_pylist()
     if pipeline is None:
         return sorted(known)
     if pipeline not in known:

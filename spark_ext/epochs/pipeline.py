@@ -18,7 +18,7 @@ from spark_ext.queries.checkpoint import Checkpoint
 __all__ = ["DRIVER_ROWS", "Epoch", "OnImbalance", "Pipeline", "Route"]
 
 OnImbalance = Literal["warn", "stop"]
-DRIVER_ROWS: Final = 20_000
+DRIVER_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def partition_errors(answer: ConsumerGroupTopicPartitions) -> str:
 
 
 def committed_offsets(admin: Admin, group: str, *, is_stable: bool = False) -> list[TopicPartition]:
-    """Return the offsets that a group has committed, with their metadata; a coordinator that is moving is asked again.
+    """Return the offsets that a group has committed in topics that are there, with their metadata; a coordinator that moves is asked again.
 
     Parameters
     ----------
@@ -123,9 +123,13 @@ def committed_offsets(admin: Admin, group: str, *, is_stable: bool = False) -> l
     ------
     BrokerError, BrokerUnavailableError
     """
+    # Each partition is named: asked for whatever there is, librdkafka 2.16 ends the process where the coordinator is still loading.
+    places = [TopicPartition(*at) for at in admin.partitions()]
+    if not places:
+        return []
 
     def ask() -> list[TopicPartition]:
-        asked = [ConsumerGroupTopicPartitions(group)]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
         futures = admin.client.list_consumer_group_offsets(asked, require_stable=is_stable, request_timeout=TIMEOUT_S)
         answer = admin.ask(futures, "group", [group])[group]
         return [one for one in answer.topic_partitions if one.offset >= 0]

@@ -123,7 +123,7 @@ class Publisher:
         self, servers: str, client: Mapping[str, str], *, group: str, transactional_id: str | None = None, patience_s: float = 60.0
     ) -> None:
         self._servers, self._client, self._group = servers, client, group
-        self._transactional_id, self._patience_s = transactional_id, patience_s
+        self._transactional_id, self._patience_s, self._step_s = transactional_id, patience_s, min(STEP_S, patience_s)
         self._admin: Admin | None = None
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
@@ -134,7 +134,7 @@ class Publisher:
     def admin(self) -> Admin:
         """The client for questions, opened at the first one."""
         if self._admin is None:
-            self._admin = Admin(self._servers, self._client)
+            self._admin = Admin(self._servers, self._client, timeout_s=self._step_s)
         return self._admin
 
     @property
@@ -164,15 +164,15 @@ class Publisher:
             "topic.metadata.propagation.max.ms": 5_000,
         }
         try:
-            producer = Producer({**first, **given, **own})
-            self._consumer = Consumer({**given, "group.id": self._group, "enable.auto.commit": False})
+            producer = Producer({**first, **given, **own}, logger=_log)
+            self._consumer = Consumer({**given, "group.id": self._group, "enable.auto.commit": False}, logger=_log)
         except KafkaException as error:
             names, todo = ", ".join(sorted(self._client)), "correct it"
             got = error.args[0].name()  # its text may have the value
             raise SettingsError("use", "client settings", names, expected="librdkafka's", got=got, todo=todo) from None
         self._producer, self._failed = producer, None
         if self._transactional_id is not None:
-            self._step(lambda: producer.init_transactions(STEP_S))
+            self._step(lambda: producer.init_transactions(self._step_s))
 
     def in_transaction(self, messages: Sequence[Message], mark: TopicPartition) -> None:
         """Publish messages and move the mark, in one transaction.
@@ -186,8 +186,8 @@ class Publisher:
         self._step(producer.begin_transaction)
         self._produce(producer, messages)
         metadata = consumer.consumer_group_metadata()
-        self._step(lambda: producer.send_offsets_to_transaction([mark], metadata, STEP_S))
-        self._step(lambda: producer.commit_transaction(STEP_S))
+        self._step(lambda: producer.send_offsets_to_transaction([mark], metadata, self._step_s))
+        self._step(lambda: producer.commit_transaction(self._step_s))
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish messages without a transaction, and return when the broker has them all.
@@ -200,7 +200,7 @@ class Publisher:
         producer, _ = self._opened()
         self._check(messages)
         self._produce(producer, messages)
-        left = producer.flush(self._patience_s + STEP_S)
+        left = producer.flush(self._patience_s + self._step_s)
         if left or self._failed is not None:
             raise self._ended(KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT)))  # noqa: SLF001
 
@@ -217,14 +217,15 @@ class Publisher:
         producer, self._producer = self._producer, None
         consumer, self._consumer = self._consumer, None
         self._partitions = {}
+        self._admin = None  # the next one looks for the brokers anew, and reads the secrets anew
         if producer is not None:
-            producer.purge()
-            if self._transactional_id is not None:
-                try:
-                    producer.abort_transaction(STEP_S)
-                except KafkaException as error:  # none was open, or the next one with this id aborts it
-                    _log.debug("no transaction of %s was aborted: %s", self._transactional_id, error)
-            producer.flush(0)
+            try:
+                producer.purge()
+                if self._transactional_id is not None:
+                    producer.abort_transaction(self._step_s)
+                producer.flush(0)
+            except KafkaException as error:  # none was open, or it is fenced; else the next one with this id aborts it
+                _log.debug("no transaction of %s was aborted: %s", self._transactional_id, error)
         if consumer is not None:
             consumer.close()
 
@@ -248,7 +249,6 @@ class Publisher:
             found = self.admin.describe([message.topic])[message.topic]
         except BrokerUnavailableError as error:
             if error.kind == "broker":
-                self._admin = None
                 self.close()
                 raise
             raise self._no_topic(message, error.got) from error

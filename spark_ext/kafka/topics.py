@@ -178,12 +178,19 @@ class Admin:
 
     def names(self) -> list[str]:
         """Return the names of all topics that are not the broker's own."""
+        return sorted(self._topics())
+
+    def partitions(self) -> list[tuple[str, int]]:
+        """Return all partitions of all topics that are not the broker's own."""
+        return sorted((name, number) for name, topic in self._topics().items() for number in topic.partitions)
+
+    def _topics(self) -> dict[str, Any]:
         try:
             found = self.client.list_topics(timeout=self._timeout_s).topics
         except KafkaException as error:
             self.client.poll(0)  # what the connections said meanwhile
             raise self.reason(error, "topics", ["*"]) from error
-        return sorted(name for name in found if not name.startswith("__"))
+        return {name: topic for name, topic in found.items() if not name.startswith("__")}
 
     def cluster_id(self) -> str:
         """Return the id of the cluster."""

@@ -12,6 +12,10 @@ from rich.markup import escape
 
 from spark_ext import jars as jar_files
 from spark_ext.broker.cli import app as broker_commands
+from spark_ext.epochs.dead_letters_cli import app as dead_letter_commands
+from spark_ext.epochs.ledger_cli import app as ledger_commands
+from spark_ext.epochs.outbox_cli import app as outbox_commands
+from spark_ext.epochs.rewind_cli import rewind
 from spark_ext.errors import EngineError
 from spark_ext.ops.submit import properties_file, submit_command
 from spark_ext.state.cli import app as state_commands
@@ -25,6 +29,10 @@ jar_commands = typer.Typer(help="The pinned jars of Spark's connectors and of th
 app.add_typer(jar_commands, name="jars")
 app.add_typer(broker_commands, name="broker")
 app.add_typer(state_commands, name="state")
+app.add_typer(ledger_commands, name="ledger")
+app.add_typer(dead_letter_commands, name="dead-letters")
+app.add_typer(outbox_commands, name="outbox")
+app.command()(rewind)
 
 
 @jar_commands.command()

@@ -45,6 +45,8 @@ class Difference:
         Its name.
     columns : tuple of str
         All columns that were compared.
+    keys : tuple of str
+        Those of them that identify a row; may be empty.
     expected, found : int
         Rows there should be, and rows that are there.
     lost : list of tuple
@@ -59,6 +61,7 @@ class Difference:
 
     table: str
     columns: tuple[str, ...]
+    keys: tuple[str, ...]
     expected: int
     found: int
     lost: list[tuple[Any, ...]] = field(default_factory=list)
@@ -88,11 +91,17 @@ class Difference:
         if name == "duplicated":
             return _grid(["expected", "found", *self.columns], [[str(due), str(got), *map(_cell, row)] for row, due, got in rows])
         if name == "altered":
+            # The key and what differs in any of them, or the eye gets lost.
+            at = [
+                number
+                for number, name in enumerate(self.columns)
+                if name in self.keys or any(due[number] != got[number] for due, got in rows)
+            ]
             shown = []
             for due, got in rows:
-                marked = [_cell(new) if new == old else f"*{_cell(new)}*" for old, new in zip(due, got, strict=True)]
-                shown += [["expected", *map(_cell, due)], ["found", *marked]]
-            return _grid(["", *self.columns], shown)
+                marked = [_cell(got[one]) if got[one] == due[one] else f"*{_cell(got[one])}*" for one in at]
+                shown += [["expected", *(_cell(due[one]) for one in at)], ["found", *marked]]
+            return _grid(["", *(self.columns[one] for one in at)], shown)
         return _grid(list(self.columns), [list(map(_cell, row)) for row in rows])
 
 
@@ -186,7 +195,7 @@ def _difference(name: str, expected: Table, found: Table, keys: Sequence[str], v
                 lost.remove(old)
                 unexpected.remove(row)
                 altered.append((old, row))
-    return Difference(name, tuple(columns), len(expected), len(found), lost, duplicated, altered, unexpected)
+    return Difference(name, tuple(columns), tuple(keys), len(expected), len(found), lost, duplicated, altered, unexpected)
 
 
 def _counted(rows: Table, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:

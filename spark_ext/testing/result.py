@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,6 +165,8 @@ def canonical(value: object) -> Any:
         return tuple(sorted((name, canonical(one)) for name, one in value.items()))
     if isinstance(value, list | tuple):
         return tuple(canonical(one) for one in value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)  # zones have many names
     return "NaN" if isinstance(value, float) and value != value else value  # noqa: PLR0124 (only NaN is not itself)
 
 

@@ -225,8 +225,11 @@ def test_following_publishes_as_epochs_come_and_waits_for_the_broker(tmp_path: P
         epochs = Epochs(tmp_path)
 
         def rounds() -> Iterator[int]:
-            for n in range(6):
-                epochs.commit([row("outbox-follow", str(n))])
+            for n in range(30):
+                if n < 6:
+                    epochs.commit([row("outbox-follow", str(n))])
+                elif one._reached.epoch == 6:
+                    return
                 if n == 2:
                     own.kill()
                 if n == 4:

@@ -13,7 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from spark_ext.broker import Broker
 from spark_ext.epochs.outbox import Relay
 from tests.kafka.outbox_program import Settings
-from tests.outbox_epochs import Epochs, row, seen
+from tests.outbox_epochs import Epochs, by_librdkafka, by_python, row, seen
 
 pytestmark = pytest.mark.kafka
 
@@ -59,28 +59,36 @@ def test_a_relay_killed_at_any_moment_publishes_each_row_once(broker: Broker, tm
     broker.create_topic(topic, partitions=2)
     epochs = prepared(tmp_path, topic)
     dice = random.Random(seed)  # noqa: S311
-    count, alive = EPOCHS, []
-    for _ in range(15):
-        alive.append(subprocess.Popen(settings(broker, epochs, max_rows=dice.randint(1, 8), once=False).command, stderr=subprocess.DEVNULL))
-        for _ in range(dice.randint(5, 25)):
-            epochs.commit([row(topic, f"{count}.{n}", partition=n % 2) for n in range(ROWS)])
-            count += 1
-        wanted = dice.randint(0, count)
-        wait_for(epochs, topic, broker, wanted)
-        if dice.random() < 0.7:
-            for one in alive:
-                one.kill()
-                one.wait(30)
-            alive = []
-    for one in alive:
-        one.kill()
-        one.wait(30)
+    count = EPOCHS
+    alive: list[subprocess.Popen[bytes]] = []
+
+    def end() -> None:
+        for one in alive:
+            one.kill()
+            one.wait(30)
+        alive.clear()
+
+    try:
+        for _ in range(15):
+            command = settings(broker, epochs, max_rows=dice.randint(1, 8), once=False).command
+            alive.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            for _ in range(dice.randint(5, 25)):
+                epochs.commit([row(topic, f"{count}.{n}", partition=n % 2) for n in range(ROWS)])
+                count += 1
+            wait_for(broker, topic, dice.randint(0, count) * ROWS)
+            if dice.random() < 0.7:
+                end()
+    finally:
+        end()
     with Relay(ledger=epochs.ledger, pipeline=topic, path=epochs.outbox, bootstrap_servers=broker.bootstrap_servers) as last:
         last.publish_pending()
     assert seen(broker, topic, 2) == expected(count)
+    assert len(by_python(broker, topic, 2)[0]) < len(
+        by_python(broker, topic, 2, isolation="read_uncommitted")[0]
+    )  # some were killed inside
 
 
-def wait_for(epochs: Epochs, topic: str, broker: Broker, epoch: int) -> None:
-    """Wait until something of an epoch is visible, or as long as a relay takes to start."""
-    patience = Retrying(stop=stop_after_delay(3), wait=wait_fixed(0.05), retry=retry_if_result(bool), retry_error_callback=lambda _: None)
-    patience(lambda: sum(map(len, seen(broker, topic, 2))) < epoch * ROWS)
+def wait_for(broker: Broker, topic: str, rows: int) -> None:
+    """Wait until so many rows are visible, or as long as a relay takes to start."""
+    patience = Retrying(stop=stop_after_delay(6), wait=wait_fixed(0.05), retry=retry_if_result(bool), retry_error_callback=lambda _: None)
+    patience(lambda: sum(map(len, by_librdkafka(broker, topic, 2, isolation="read_committed"))) < rows)

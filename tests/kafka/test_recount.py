@@ -66,19 +66,16 @@ def test_a_range_that_ends_in_an_aborted_transaction_is_counted(broker: Broker, 
     assert recount(epochs, broker) == []
 
 
-@pytest.mark.parametrize(("told", "found"), [(4, 5), (6, 5)])
-def test_a_range_of_another_size_is_found(broker: Broker, epochs: Epochs, told: int, found: int) -> None:
+@pytest.mark.parametrize("told", [5, 7])
+def test_a_range_of_another_size_is_found(broker: Broker, epochs: Epochs, told: int) -> None:
     topic = f"recount-wrong-{told}"
     broker.create_topic(topic)
     produce(broker, topic, [b"x"] * 5)
-    in_transaction(broker, topic, [b"x"], commit=True, name="recount-c")
+    in_transaction(broker, topic, [b"x"], commit=True, name="recount-c")  # offset 5, marker 6
     produce(broker, topic, [b"x"] * 5)
     epochs.commit([], ranges=[of(topic, 0, 5)])
     epochs.commit([], ranges=[of(topic, 5, 12, read=told, absent=7 - told)])
-    # Of offsets 5 to 11, one is a marker: six records.
-    expected = [] if told == 6 else [Finding(1, "records", f"{topic}[0] 5 to 12", "4 read", "6")]
-    assert recount(epochs, broker) == expected
-    assert found == 5
+    assert recount(epochs, broker) == [Finding(1, "records", f"{topic}[0] 5 to 12", f"{told} read", "6")]
 
 
 def test_what_the_broker_has_deleted_cannot_be_checked_and_is_no_fault(broker: Broker, epochs: Epochs) -> None:
@@ -125,7 +122,6 @@ def test_a_range_beyond_the_end_cannot_be_checked(broker: Broker, epochs: Epochs
 def test_a_compacted_topic_that_holds_less_cannot_be_checked_and_more_is_a_fault(broker: Broker, epochs: Epochs) -> None:
     broker.create_topic("recount-compacted", config={"cleanup.policy": "compact"})
     produce(broker, "recount-compacted", [b"x"] * 10)
-    in_transaction(broker, "recount-compacted", [], commit=True, name="recount-d")
     epochs.commit([], ranges=[of("recount-compacted", 0, 4, read=3, absent=1)])
     assert kinds(recount(epochs, broker)) == [(0, "records")]
     epochs.commit([], ranges=[replace(of("recount-compacted", 4, 10), read=7)], read=7, accepted=7)

@@ -6,17 +6,23 @@ And the test of that test: with one step of the commit broken on purpose, the wa
 from __future__ import annotations
 
 import inspect
+import re
+import sys
+import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_ext.epochs import commit, ledger
+from spark_ext.delta import by_driver
+from spark_ext.epochs import commit
+from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.points import POINTS
-from spark_ext.testing import IN_OPERATOR, Result, Walk, assert_same, random_walk, run_script, without_crashes
+from spark_ext.testing import IN_OPERATOR, Crash, Result, Walk, assert_same, random_walk, run_script, without_crashes
 from tests.epoch_job import JOB, SINKS, expected
 
 pytestmark = pytest.mark.spark
@@ -70,3 +76,98 @@ def test_a_walk_ends_with_the_tables_of_the_run_without_crashes(
 @pytest.mark.walks(200, first=1000)
 def test_no_walk_of_two_hundred_loses_or_doubles_a_row(spark: SparkSession, walk_seed: int, walk_command: str, tmp_path: Path) -> None:
     go(spark, walk_seed, tmp_path, walk_command)
+
+
+# The test of the test ----------------------------------------------------------------------------------------------------
+
+Patch = pytest.MonkeyPatch
+
+
+def rewrite(patch: Patch, change: Callable[[str], str]) -> None:
+    """Let the pipelines of this test commit by a changed text of the protocol."""
+    made = ModuleType(commit.__name__)
+    exec(compile(change(inspect.getsource(commit)), "broken commit", "exec"), made.__dict__)  # noqa: S102 (our own text)
+    patch.setattr(sys.modules["spark_ext.epochs.start"], "Committer", made.Committer)
+
+
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert text.count(old) == 1, f"the protocol has another text: {old!r}"
+        return text.replace(old, new)
+
+    return change
+
+
+def no_transaction_id(patch: Patch) -> None:
+    rewrite(patch, replaced('None if sink.delivery == "at_least_once" else Txn(', "None if True else Txn("))
+
+
+def transaction_id_of_the_run(patch: Patch) -> None:
+    rewrite(patch, replaced("else Txn(self._app_id, ", 'else Txn(f"{self._app_id}:{self._token}", '))
+
+
+def ledger_before_sinks(patch: Patch) -> None:
+    def swap(text: str) -> str:
+        before, rest = text.split("            # 4. The sinks.\n")
+        sinks, rest = rest.split("        finally:\n", 1)
+        cleanup, rest = rest.split("        # 5. The ledger.\n")
+        ledger, rest = rest.split("        # 6. Maintenance.\n")
+        early = textwrap.indent(ledger.replace("sinks=rows", "sinks=[]"), "    ")
+        return f"{before}{early}{sinks}        finally:\n{cleanup}{rest}"
+
+    rewrite(patch, swap)
+
+
+def versions_of_before_the_epoch(patch: Patch) -> None:
+    rewrite(patch, replaced("written.version)", "written.version - 1)"))
+
+
+def tables_are_not_asked_what_they_have(patch: Patch) -> None:
+    patch.setattr(by_driver, "skipped", lambda *_: None)
+    patch.setattr(by_driver, "is_done", lambda *_: False)
+
+
+def ledger_is_not_asked_what_it_has(patch: Patch) -> None:
+    patch.setattr(Ledger, "is_committed", lambda *_: False)
+
+
+def replay_of_a_committed_batch_does_not_read_it(patch: Patch) -> None:
+    whole = commit.Committer.__call__
+
+    def call(self: commit.Committer, batch: Any) -> None:
+        if not self._ledger.is_committed(self._app_id, batch.batch_id):
+            whole(self, batch)
+
+    patch.setattr(commit.Committer, "__call__", call)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("break_it", "point", "message"),
+    [
+        (no_transaction_id, "after_sinks", "duplicated"),
+        (transaction_id_of_the_run, "after_sinks", "duplicated"),
+        (ledger_before_sinks, "before_sink", "lost"),
+        (versions_of_before_the_epoch, "after_read", "table 'ledger'"),
+        (tables_are_not_asked_what_they_have, "after_sinks", "duplicated"),
+        (ledger_is_not_asked_what_it_has, "after_ledger", "table 'ledger'.*(duplicated|unexpected)"),
+        (replay_of_a_committed_batch_does_not_read_it, "after_ledger", "watermark"),
+    ],
+)
+def test_walks_find_a_broken_step(
+    spark: SparkSession, break_it: Callable[[Patch], None], point: str, message: str, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    break_it(monkeypatch)
+    for seed in range(WALKS):
+        if any(isinstance(step, Crash) and step.point == point for step in walk_of(seed).steps):
+            try:
+                go(spark, seed, tmp_path / str(seed))
+            except AssertionError as error:
+                assert re.search(message, str(error), re.DOTALL)  # noqa: PT017 (the first walk that fails is enough)
+                return
+    pytest.fail("no walk has found it")
+
+
+def test_walks_pass_with_an_unchanged_text(spark: SparkSession, tmp_path: Path, monkeypatch: Patch) -> None:
+    rewrite(monkeypatch, lambda text: text)
+    go(spark, 3, tmp_path)

@@ -267,7 +267,7 @@ def test_a_new_column_is_refused_unless_the_table_may_evolve(path: str, name: st
     with pytest.raises(SchemaError, match=r"column 'w' string, which the table lacks; nothing was written; .*evolve=True"):
         write(wider, path, txn=Txn("p:1", 1))
     assert version(path) == 0
-    assert write(wider, path, txn=Txn("p:1", 1), evolve=True).version == 1
+    assert not write(wider, path, txn=Txn("p:1", 1), evolve=True).skipped
     write(versions(("c", 0, 4)), path, txn=Txn("p:1", 2))
     found = {(row["k"], row["v"]): row["w"] for row in rows(path)}
     assert found[("a", 2)] == "x"
@@ -275,6 +275,13 @@ def test_a_new_column_is_refused_unless_the_table_may_evolve(path: str, name: st
     assert found[("c", 4)] is None
     assert found.get(("a", 1)) is None
     assert [field.name for field in DeltaTable(path).schema().fields][-1] == "w"
+
+
+def test_a_row_that_is_not_replaced_gets_nothing_from_the_one_that_did_not_replace_it(path: str) -> None:
+    write = partial(upsert, path=path, keys=["k"], sequence="s", txn=None)
+    write(keyed(("a", 9, 1)))
+    write(keyed(("a", 1, 2), ("b", 1, 2)).append_column("w", pa.array(["stale", "new"])), evolve=True)
+    assert {row["k"]: row["w"] for row in rows(path)} == {"a": None, "b": "new"}
 
 
 @pytest.mark.parametrize("name", WRITERS)

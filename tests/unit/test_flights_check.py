@@ -66,6 +66,10 @@ SCHEMAS = {
     "source_ranges": pa.schema(
         [("topic", pa.string()), ("partition", pa.int32()), *((name, pa.int64()) for name in [*RANGE_COUNTS, "batch_id"])]
     ),
+    "ledger": pa.schema(
+        [("pipeline", pa.string()), ("batch_id", pa.int64()), *((name, pa.int64()) for name in ("read", "accepted", "late", "dead")),
+         ("is_balanced", pa.bool_()), ("replay_of", pa.string())]
+    ),
     "hourly_departures": pa.schema(
         [("origin", pa.string()), ("window_start", TIME), ("window_end", TIME), ("departures", pa.int64()), ("cancelled", pa.int64()),
          ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()), ("distinct_aircraft", pa.int64()),
@@ -154,8 +158,12 @@ def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
         log.append((int(watermark.timestamp() * 1000), {str(p): sum(r["partition"] == p for r in taken) for p in range(PARTITIONS)}))
         for partition in range(PARTITIONS):
             tables["source_ranges"].append(account(taken[: -len(part)], part, partition) | {"batch_id": batch})
+        before = {name: len(tables[name]) for name in ("flight_events", "late_events", "dead_letters")}
         for record in part:
             newest = max(newest, file_record(record, batch, watermark, tables))
+        accepted, late, dead = (len(tables[name]) - count for name, count in before.items())
+        counts = {"read": len(part), "accepted": accepted, "late": late, "dead": dead}
+        tables["ledger"].append({"pipeline": "flights/events", "batch_id": batch, "is_balanced": True, **counts})
         watermark = max(watermark, newest - LATENESS)
     tables["hourly_departures"] = hours(tables["flight_events"], names["weather"])
     tables["routes"] = routes(tables["flight_events"], names)
@@ -391,6 +399,9 @@ DAMAGE = {
     "a late row of another batch": (change("late_events", "batch_id", 99), "late_events .*batch_id: expected .*, got 99"),
     "a range that was read twice": (repeat("source_ranges"), "source_ranges .*"),
     "a record that nobody counted": (change("source_ranges", "decoded", 1), "source_ranges .*decoded: expected"),
+    "an epoch twice in the ledger": (repeat("ledger"), "ledger .*"),
+    "a row that the ledger does not know": (change("ledger", "late", 99), "ledger .*late: expected .*, got 99"),
+    "an epoch that the ledger forgot": (drop("ledger"), "ledger .*: expected a row, got none"),
     "an altered dead letter": (change("dead_letters", "value", b"no jsom"), "dead_letters .*value: expected b'no json', got b'no jsom'"),
     "a lost dead letter": (drop("dead_letters"), "dead_letters .*: expected a row, got none"),
     "a fact among the dead": (bury_a_fact, "dead_letters .*: expected no row, got one"),

@@ -38,7 +38,7 @@ def test_delays_count_by_local_hour_of_the_timetable(events: pd.DataFrame) -> No
     assert means.to_dict("index") == {8: {"EWR": 30.0, "JFK": pytest.approx(float("nan"), nan_ok=True)}}
 
 
-def test_the_report_prints_three_tables_and_saves_a_plot(events: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_report_prints_its_tables_and_saves_a_plot(events: pd.DataFrame, tmp_path: Path) -> None:
     start = pd.Timestamp("2013-02-08T22:00Z")
     tables = {
         "flight_events": events,
@@ -60,6 +60,12 @@ def test_the_report_prints_three_tables_and_saves_a_plot(events: pd.DataFrame, t
                 "lateness_ms": [3_600_000, 9_000_000, 60_000], "day": pd.to_datetime(["2013-11-03", "2013-11-02", "2013-11-03"]).date,
             }
         ),
+        "ledger": pd.DataFrame(
+            {
+                "pipeline": ["flights/days", "flights/events", "flights/events"], "read": [9, 4, 5], "accepted": [9, 3, 5],
+                "late": [0, 1, 0], "dead": 0, "lost": 0, "is_balanced": True,
+            }
+        ),
     }  # fmt: skip
     for name, table in tables.items():
         write_deltalake(str(tmp_path / "tables" / name), pa.Table.from_pandas(table, preserve_index=False))
@@ -70,6 +76,8 @@ def test_the_report_prints_three_tables_and_saves_a_plot(events: pd.DataFrame, t
     assert "EWR-A00" not in text, "the eleventh"
     late = [line.split() for line in text.splitlines() if line.split()[:1] in (["JFK"], ["LGA"])]
     assert late == [["JFK", "2", "1", "1", "2.5", "h", "02", "Nov"], ["LGA", "1", "1", "0", "0.0", "h", "03", "Nov"]]
+    kept = [line.split() for line in text.splitlines() if line.split()[:1] == ["flights/events"]]
+    assert kept == [["flights/events", "2", "9", "8", "1", "0", "0", "2"]]
     for number in ("20.0 min", "1,126 min", "08 Feb 17:00 (27)", "87.1%"):
         assert number in text
     assert (tmp_path / "delays_by_hour.png").read_bytes().startswith(b"\x89PNG")

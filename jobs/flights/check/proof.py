@@ -29,7 +29,9 @@ TABLES: Final = (
     "routes",
     "daily_departures",
     "late_for_days",
+    "ledger",
 )
+EVENTS: Final = "flights/events"
 RECORD: Final = ["partition", "offset"]
 COUNTED: Final = ("read", "decoded", "dead", "lost")
 SOURCE: Final = {name: f"source.{name}" for name in ("topic", "partition", "offset", "timestamp")}
@@ -50,7 +52,7 @@ class Result:
     """What the proof found. Counts are rows of the topic and of the tables as they are.
 
     `outward` are departures and cancellations in the topic, `in_days` those that the days count; `unusual_days` has the hours of the days
-    in New York that do not have 24.
+    in New York that do not have 24. `epochs` are those of each pipeline in the ledger, `unbalanced` how many of them do not add up.
     """
 
     broker_rows: int
@@ -65,6 +67,8 @@ class Result:
     late_for_days: int
     unusual_days: dict[str, float]
     source: dict[str, int]
+    epochs: dict[str, int]
+    unbalanced: int
     steps: tuple[Step, ...]
 
     @property
@@ -139,6 +143,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
             "hourly departures", "hourly_departures", hourly_departures(accepted), tables["hourly_departures"], ["origin", "window_start"]
         ),
         _step("routes", "routes", routes(accepted), tables["routes"], ["origin", "dest", "carrier"]),
+        _ledger(records, log, accepted, good[late], bad, tables["ledger"]),
         *_days(good, flights, tables, read_offset_log(out / "checkpoints" / "days" / "spark" / "offsets", topic), lateness),
         _sum(len(records), {name: len(tables[name]) for name in ("flight_events", "dead_letters", "late_events")}),
     )
@@ -155,7 +160,22 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
         late_for_days=len(tables["late_for_days"]),
         unusual_days=days.unusual_days(tables["daily_departures"]),
         source=_totals(tables["source_ranges"]),
+        epochs=tables["ledger"].groupby("pipeline").size().to_dict(),
+        unbalanced=int((~tables["ledger"]["is_balanced"].astype("bool")).sum()),
         steps=steps,
+    )
+
+
+def _ledger(
+    records: pd.DataFrame, log: OffsetLog, accepted: pd.DataFrame, late: pd.DataFrame, bad: pd.DataFrame, ledger: pd.DataFrame
+) -> Step:
+    """Compare what the ledger says of each batch of the events with the topic."""
+    batches = pd.Index(range(len(log.ends)), name="batch_id")
+    parts = {"read": records, "accepted": accepted, "late": late, "dead": bad}
+    counts = {name: batch_of(part, log).value_counts().reindex(batches, fill_value=0) for name, part in parts.items()}
+    ours = ledger[(ledger["pipeline"] == EVENTS) & ledger["replay_of"].isna()]
+    return _step(
+        "ledger of the events", "ledger", pd.DataFrame(counts).astype("int64").reset_index(), ours[["batch_id", *parts]], ["batch_id"]
     )
 
 

@@ -39,7 +39,10 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
     unusual = ", ".join(f"{day} has {hours:g} h" for day, hours in result.unusual_days.items()) or "none but of 24 h"
     screen.print(f"{result.outward:,} departures and cancellations {sign} {counted}", soft_wrap=True)
     screen.print(f"days in New York: {unusual}", soft_wrap=True)
-    if result.ok:
+    kept = ", ".join(f"{name} {count}" for name, count in sorted(result.epochs.items()))
+    balance = "all balance" if not result.unbalanced else f"[red]{result.unbalanced:,} do not balance[/]"
+    screen.print(f"ledger: epochs of {kept}; {balance}", soft_wrap=True)
+    if result.ok and not result.unbalanced:
         screen.print(f"[bold green]all {result.windows:,} windows and {result.routes:,} routes equal[/]")
         return
     for text in result.mismatches[:SHOWN]:
