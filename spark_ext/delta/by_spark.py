@@ -7,7 +7,7 @@ from typing import Final
 
 import delta.exceptions  # noqa: F401 (gives Delta's conflicts Python classes)
 from delta.tables import DeltaMergeBuilder, DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StructType
 
@@ -104,14 +104,16 @@ def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, sta
     a copy that nobody else has: the settings of other writes and of other threads are never touched.
     """
     spark = rows.sparkSession
-    copy = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())  # noqa: SLF001 (`newSession` drops the settings)
-    copy.conf.set("spark.databricks.delta.commitInfo.userMetadata", stamp.text)
+    # Java's session only: a second `SparkSession` of Python would become the one of `RDD.toDF`, and its settings with it.
+    copy = spark._jsparkSession.cloneSession()  # noqa: SLF001 (`newSession` drops the settings)
+    copy.conf().set("spark.databricks.delta.commitInfo.userMetadata", stamp.text)
     for name in TXN:
-        copy.conf.unset(name)
+        copy.conf().unset(name)
     for name, value in zip(TXN, (txn.app_id, str(txn.version)) if txn else (), strict=False):
-        copy.conf.set(name, value)
+        copy.conf().set(name, value)
+    target = DeltaTable(spark, spark._jvm.io.delta.tables.DeltaTable.forPath(copy, path))  # type: ignore[union-attr]  # noqa: SLF001 (as above)
     matches = " AND ".join(f"old.{quoted(key)} <=> new.{quoted(key)}" for key in keys)
-    merger = DeltaTable.forPath(copy, path).alias("old").merge(rows.alias("new"), matches)
+    merger = target.alias("old").merge(rows.alias("new"), matches)
     return merger.withSchemaEvolution() if plan.added else merger
 
 

@@ -28,7 +28,8 @@ def upsert(
     Parameters
     ----------
     rows : pyarrow.Table or DataFrame
-        As for `append`. Columns of the table that they lack become null, also in rows that are replaced.
+        As for `append`. Columns of the table that they lack become null, also in rows that are replaced. A frame is gone through
+        more than once: persist it.
     path : str
         As for `append`.
     keys : sequence of str

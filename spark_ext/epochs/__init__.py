@@ -7,12 +7,13 @@ start, `reading` gives several tables at one point, `outbox` publishes to Kafka.
 
 from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
-from spark_ext.epochs.sinks import Append, CountsAs, History, Outbox, Sink, Upsert
+from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, Outbox, Sink, Upsert
 from spark_ext.epochs.start import start
 
 __all__ = [
     "Append",
     "CountsAs",
+    "Delivery",
     "Epoch",
     "EpochRow",
     "History",

@@ -28,6 +28,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_ext.delta import Txn, Written, append, history, upsert
+from spark_ext.delta.fit import fit, schema_of, schema_of_frame
+from spark_ext.delta.rules import OWN
 from spark_ext.epochs.accounting import AccountedFor, account_for
 from spark_ext.epochs.counting import Counted, look
 from spark_ext.epochs.guard import check_start
@@ -87,6 +89,7 @@ class Committer:
         self._app_id = pipeline.checkpoint.app_id
         self._has_attempts = any(sink.delivery == "at_most_once" for sink in pipeline.sinks.values())
         self._looked: dict[str, datetime] = {}
+        self._fitting: set[str] = set()
         self._versions: dict[str, tuple[str, int]] = {}  # table id and version after the last epoch, by sink
 
     def __call__(self, batch: Batch) -> None:
@@ -98,8 +101,9 @@ class Committer:
             return
         epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark)
         try:
-            # 2. Persist and count.
+            # 2. Persist and count, and see whether rows and tables fit.
             frames = self._frames(epoch)
+            self._check_schemas(frames)
             planned = self._planned(batch.batch_id)
             if batch.batch_id == 0:
                 check_start(self._pipeline.checkpoint, self._ledger, planned)
@@ -175,6 +179,16 @@ class Committer:
                 "route", "rows of pipeline", self._pipeline.name, expected=expected, got=repr(unknown), todo="declare the sink"
             )
         return frames
+
+    def _check_schemas(self, frames: dict[str, DataFrame]) -> None:
+        """Refuse rows that do not fit their table before any row is read; later changes are found by the writers."""
+        for name, frame in frames.items():
+            sink = self._pipeline.sinks[name]
+            if name in self._fitting or not DeltaTable.is_deltatable(sink.path):
+                continue
+            own = {Outbox: (EPOCH_COLUMN, SEQ_COLUMN), History: OWN}.get(type(sink), ())
+            fit(schema_of_frame(frame), schema_of(DeltaTable(sink.path)), path=sink.path, evolve=sink.evolve, own=own)
+            self._fitting.add(name)
 
     def _look(self, epoch: Epoch, frames: dict[str, DataFrame]) -> Counted:
         counting = [name for name, sink in self._pipeline.sinks.items() if sink.counts_as is not None]

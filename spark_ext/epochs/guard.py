@@ -77,7 +77,7 @@ def check_start(checkpoint: Checkpoint, ledger: Ledger, spans: Sequence[Span]) -
     Raises
     ------
     CheckpointMismatchError
-        The job was not started with the position of `spark_ext.epochs.rewind.starting`.
+        The job was not started with the position of `spark_ext.epochs.starting`.
     """
     row = ledger.last(checkpoint.pipeline)
     if row is None or row.checkpoint_id != checkpoint.checkpoint_id or row.batch_id != NONE:

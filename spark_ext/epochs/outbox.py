@@ -28,7 +28,8 @@ from spark_ext.epochs.outbox_mark import Identity, Mark, forget_marks, read_mark
 from spark_ext.epochs.outbox_rows import Cut, OutboxTable, Reached
 from spark_ext.epochs.sinks import Delivery
 from spark_ext.errors import BrokerUnavailableError, EpochError, SettingsError
-from spark_ext.kafka.publisher import FencedError, Publisher, producer_settings
+from spark_ext.kafka.messages import FencedError
+from spark_ext.kafka.publisher import Publisher, producer_settings
 from spark_ext.kafka.refusals import LoginError
 from spark_ext.paths import absolute
 
@@ -299,6 +300,7 @@ class Relay:
 
     def _publish(self, cut: Cut, table: OutboxTable) -> None:
         if self._mark is None:
+            self._publisher.check(cut.messages)
             topic = self._progress_topic or cut.messages[0].topic
             self._write(Mark(self._reached, self._identity(table), topic))
             self._ledger.mark_published(self.name, self._reached.epoch)

@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from spark_ext.epochs.ledger import EpochRow, SinkRow
 from spark_ext.errors import EpochError, SchemaError
-from spark_ext.kafka.publisher import Message
+from spark_ext.kafka.messages import Message
 from spark_ext.paths import absolute
 
 __all__ = ["Cut", "OutboxTable", "Reached"]

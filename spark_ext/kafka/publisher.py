@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from spark_ext.errors import BrokerUnavailableError, EngineError, EpochError, SettingsError
+from spark_ext.errors import BrokerUnavailableError, EngineError, SettingsError
+from spark_ext.kafka.messages import FENCED, NO_TOPIC, PURGED, Message, fenced, no_mark, no_partition, no_topic, undeliverable
 from spark_ext.kafka.references import CLIENT, REFERENCE, is_secret, literal, resolve
 from spark_ext.kafka.refusals import forbidden
 from spark_ext.kafka.topics import Admin
 
-__all__ = ["FencedError", "Message", "Publisher", "UndeliverableError", "producer_settings"]
+__all__ = ["Publisher", "producer_settings"]
 
 STEP_S: Final = 10.0  # one call of the client; repeated while it says that this helps
 POLL_S: Final = 0.05
 QUEUE_KBYTES: Final = 64 * 1024
-FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001
-NO_TOPIC: Final = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})  # noqa: SLF001
-TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-REFUSED: Final = frozenset({KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION, KafkaError._INVALID_ARG})  # noqa: SLF001
-PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
-PERMISSIONS: Final = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: ("topic", "WRITE on the topic"),
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ("transactional id", "WRITE and DESCRIBE on the transactional id"),
-    KafkaError.GROUP_AUTHORIZATION_FAILED: ("group", "READ on the group"),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: ("cluster", "IDEMPOTENT_WRITE on the cluster"),
-}
+MAY_PUBLISH: Final = "WRITE on the topics of rows and READ on that of the mark"
+MAY_TRANSACT: Final = "WRITE and DESCRIBE on the transactional id"
 OWNED: Final = {  # settings that the guarantee hangs on
     "acks",
     "bootstrap.servers",
@@ -50,30 +43,6 @@ OWNED: Final = {  # settings that the guarantee hangs on
 }
 
 _log = logging.getLogger(__name__)
-
-
-class FencedError(EpochError):
-    """Another producer has taken this one's transactional id; what this one had open is aborted."""
-
-
-class UndeliverableError(EpochError):
-    """A message that no further attempt would deliver."""
-
-
-class Message(NamedTuple):
-    """What is published; `name` says in errors which one it is."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]] | None
-    partition: int | None
-    name: str
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
 
 
 def producer_settings(options: Mapping[str, str]) -> dict[str, str]:
@@ -129,6 +98,7 @@ class Publisher:
         self._consumer: Consumer | None = None
         self._partitions: dict[str, frozenset[int]] = {}
         self._failed: tuple[KafkaError, Message] | None = None
+        self._mark_topic = ""
 
     @property
     def admin(self) -> Admin:
@@ -174,6 +144,20 @@ class Publisher:
         if self._transactional_id is not None:
             self._step(lambda: producer.init_transactions(self._step_s))
 
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse topics and partitions that are not there, which the client itself would only time out about.
+
+        Raises
+        ------
+        UndeliverableError, BrokerError, BrokerUnavailableError
+        """
+        for message in messages:
+            known = self._partitions.get(message.topic)
+            if known is None or (message.partition is not None and message.partition not in known):
+                known = self._look(message)
+            if message.partition is not None and message.partition not in known:
+                raise no_partition(message, len(known))
+
     def in_transaction(self, messages: Sequence[Message], mark: TopicPartition) -> None:
         """Publish messages and move the mark, in one transaction.
 
@@ -181,8 +165,9 @@ class Publisher:
         ------
         FencedError, UndeliverableError, BrokerError, BrokerUnavailableError
         """
+        self.check(messages)
         producer, consumer = self._opened()
-        self._check(messages)
+        self._mark_topic = mark.topic
         self._step(producer.begin_transaction)
         self._produce(producer, messages)
         metadata = consumer.consumer_group_metadata()
@@ -197,10 +182,13 @@ class Publisher:
         UndeliverableError, BrokerError, BrokerUnavailableError
             Some of them may have been delivered.
         """
+        self.check(messages)
         producer, _ = self._opened()
-        self._check(messages)
         self._produce(producer, messages)
-        left = producer.flush(self._patience_s + self._step_s)
+        try:
+            left = producer.flush(self._patience_s + self._step_s)
+        except KafkaException as error:
+            raise self._ended(error) from error
         if left or self._failed is not None:
             raise self._ended(KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT)))  # noqa: SLF001
 
@@ -210,6 +198,7 @@ class Publisher:
             self.in_transaction([], mark)
             return
         _, consumer = self._opened()
+        self._mark_topic = mark.topic
         self._step(lambda: consumer.commit(offsets=[mark], asynchronous=False))
 
     def close(self) -> None:
@@ -234,16 +223,6 @@ class Publisher:
         assert self._consumer is not None  # noqa: S101
         return self._producer, self._consumer
 
-    def _check(self, messages: Sequence[Message]) -> None:
-        """Refuse topics and partitions that are not there, which the client itself would only time out about."""
-        for message in messages:
-            known = self._partitions.get(message.topic)
-            if known is None or (message.partition is not None and message.partition not in known):
-                known = self._look(message)
-            if message.partition is not None and message.partition not in known:
-                expected, got = f"a partition of topic {message.topic!r}, one of 0 to {len(known) - 1}", str(message.partition)
-                raise self._undeliverable(message, expected, got, "add partitions to the topic, or correct what writes the rows")
-
     def _look(self, message: Message) -> frozenset[int]:
         try:
             found = self.admin.describe([message.topic])[message.topic]
@@ -251,7 +230,7 @@ class Publisher:
             if error.kind == "broker":
                 self.close()
                 raise
-            raise self._no_topic(message, error.got) from error
+            raise no_topic(message, error.got, self._servers) from error
         except EngineError:
             self.close()
             raise
@@ -272,13 +251,19 @@ class Publisher:
                     )
                     break
                 except BufferError:  # the queue is full
-                    producer.poll(POLL_S)
+                    self._serve(producer, POLL_S)
                     if self._failed is not None:
                         raise self._ended(KafkaException(self._failed[0])) from None
                 except KafkaException as error:
                     self._failed = (error.args[0], message)
                     raise self._ended(error) from error
-        producer.poll(0)
+        self._serve(producer, 0)
+
+    def _serve(self, producer: Producer, timeout_s: float) -> None:
+        try:
+            producer.poll(timeout_s)
+        except KafkaException as error:  # it is fenced, or has failed for good
+            raise self._ended(error) from error
 
     def _note(self, message: Message, error: KafkaError | None, _: object) -> None:
         """Remember why a delivery failed; of messages that failed together, the largest."""
@@ -301,46 +286,37 @@ class Publisher:
 
     def _ended(self, error: KafkaException) -> EngineError:
         """Close the producer and return the error that says why."""
-        reason = self._reason(error)  # first: closing makes failures of its own
+        if self._producer is not None:
+            with suppress(KafkaException):
+                self._producer.poll(0)  # why a delivery failed, if it was that
+        reason = self._reason(error)  # before closing, which makes failures of its own
         self.close()
         return reason
 
     def _reason(self, error: KafkaException) -> EngineError:
         cause: KafkaError = error.args[0]
+        if cause.code() == KafkaError._STATE and cause.txn_requires_abort() and self._producer is not None:  # noqa: SLF001
+            try:  # a transaction that has to be aborted cannot be committed: this only tells what the matter was
+                self._producer.commit_transaction(self._step_s)
+            except KafkaException as earlier:
+                cause = earlier.args[0]
         if cause.code() in FENCED:
-            return FencedError(
-                "publish as",
-                "producer",
-                self._transactional_id or "",
-                expected="to be the only one of this name",
-                got=cause.str(),
-                why="another one was started, or this one stood still for longer than transaction.timeout.ms",
-                todo="nothing of it was published: let the other one run, or stop it and start this one again",
-            )
+            return fenced(self._transactional_id or "", cause.str())
         if self._failed is not None and self._failed[0].code() not in PURGED:
             cause, message = self._failed
-            if cause.code() in NO_TOPIC:
-                return self._no_topic(message, cause.str())
-            if cause.code() in TOO_LARGE:
-                expected = f"at most message.max.bytes of this client, and max.message.bytes of topic {message.topic!r} per batch"
-                todo = "raise them (kafka.message.max.bytes here), lower kafka.batch.size to the topic's, or correct what writes the rows"
-                return self._undeliverable(message, expected, f"{message.size_bytes} bytes", todo)
-            if cause.code() in REFUSED:
-                return self._undeliverable(message, "what the broker takes", cause.str(), "correct what writes the rows")
-        if cause.code() in PERMISSIONS:
-            kind, permission = PERMISSIONS[cause.code()]
-            topic = self._failed[1].topic if self._failed is not None else ""
-            name = {"topic": topic, "group": self._group, "transactional id": self._transactional_id or ""}.get(kind, self._servers)
-            return forbidden(kind, name, permission, self._client, cause.str(), action="publish to")
+            if refused := undeliverable(message, cause, self._servers):
+                return refused
+        elif cause.code() in NO_TOPIC:
+            return no_mark(self._mark_topic, cause.str(), self._servers)
+        names = {
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: ("topics", ", ".join(sorted({*self._partitions, self._mark_topic})), MAY_PUBLISH),
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ("transactional id", self._transactional_id or "", MAY_TRANSACT),
+            KafkaError.GROUP_AUTHORIZATION_FAILED: ("group", self._group, "READ on the group"),
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED: ("cluster", self._servers, "IDEMPOTENT_WRITE on the cluster"),
+        }
+        if cause.code() in names:
+            return forbidden(*names[cause.code()], self._client, cause.str(), action="publish to")
         return self.admin.reason(KafkaException(cause), "broker", [self._servers], action="publish to")
-
-    def _no_topic(self, message: Message, got: str) -> UndeliverableError:
-        todo = "create the topic, or correct what writes the rows"
-        return self._undeliverable(message, f"topic {message.topic!r} at {self._servers}", got, todo)
-
-    def _undeliverable(self, message: Message, expected: str, got: str, todo: str) -> UndeliverableError:
-        why = "it and what follows are kept, and published once that is done"
-        return UndeliverableError("publish", "row", message.name, expected=expected, got=got, why=why, todo=todo)
 
 
 def _is_retriable(error: BaseException) -> bool:

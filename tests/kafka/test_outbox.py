@@ -24,7 +24,8 @@ from spark_ext.epochs.outbox import Published, Relay
 from spark_ext.epochs.outbox_cli import app
 from spark_ext.epochs.outbox_mark import relay_name
 from spark_ext.errors import BrokerUnavailableError, EpochError, SchemaError, SettingsError
-from spark_ext.kafka.publisher import FencedError, Publisher, UndeliverableError
+from spark_ext.kafka.messages import FencedError, UndeliverableError
+from spark_ext.kafka.publisher import Publisher
 from tests.outbox_epochs import Epochs, by_python, epoch_row, row, seen
 
 pytestmark = pytest.mark.kafka
@@ -305,6 +306,17 @@ def test_an_unknown_topic_is_named_and_nothing_is_lost(broker: Broker, topic: st
         broker.create_topic(f"{topic}-unknown")
         assert one.publish_pending() == Published(1, 3)
     assert (seen(broker, topic, 2)[0], seen(broker, f"{topic}-unknown")) == (["0", "2"], [["1"]])
+
+
+def test_a_first_row_or_a_progress_topic_that_is_unknown_is_named(broker: Broker, topic: str, epochs: Epochs) -> None:
+    epochs.commit([row(f"{topic}-x", "0")])
+    with pytest.raises(UndeliverableError, match=rf"epoch 0, seq 0': expected topic '{topic}-x'"):
+        relay(broker, epochs).publish_pending()
+    broker.create_topic(f"{topic}-x")
+    with pytest.raises(UndeliverableError, match=rf"cannot publish to topic '{topic}-p': .* for the mark, .*create the topic"):
+        relay(broker, epochs, progress_topic=f"{topic}-p").publish_pending()
+    with relay(broker, epochs) as one:
+        assert one.publish_pending() == Published(1, 1)
 
 
 def test_a_partition_that_is_not_there_is_named(broker: Broker, topic: str, epochs: Epochs) -> None:

@@ -223,7 +223,8 @@ def test_a_merges_transaction_reaches_no_other_write(spark: SparkSession, tmp_pa
     assert [DeltaTable(plain).transaction_version(f"p:{who}") for who in range(2)] == [None, None]
     assert DeltaTable(plain).count() == 5 * 12
     settings = ("write.txnAppId", "write.txnVersion", "commitInfo.userMetadata")
-    assert [spark.conf.get(f"spark.databricks.delta.{name}", None) for name in settings] == [None] * 3
+    for session in (spark, spark.sparkContext.parallelize([(1,)]).toDF(["x"]).sparkSession):
+        assert [session.conf.get(f"spark.databricks.delta.{name}", None) for name in settings] == [None] * 3
 
 
 def intruder(path: str, flag: Path, act: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

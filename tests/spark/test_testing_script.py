@@ -143,8 +143,8 @@ def test_rows_that_came_while_the_job_was_stopped_are_read_at_the_end(spark: Spa
 
 def test_a_right_job_survives_a_crash_at_each_of_its_points(spark: SparkSession, tmp_path: Path) -> None:
     steps = [
-        Crash("after_read"), rows(1, 2), Crash("before_sink"), rows(3), Crash("before_sink", "second", hits=2), Crash("after_sinks"), rows(4),
-        CrashInOperator(), rows(5, 6), Stop(), rows(), Crash("after_sink", "first"), rows(7), Start(), rows(8),
+        Crash("after_read"), rows(1, 2), Crash("before_sink"), rows(3), Crash("before_sink", "second", hits=2), Crash("after_sinks"),
+        rows(4), CrashInOperator(), rows(5, 6), Stop(), rows(), Crash("after_sink", "first"), rows(7), Start(), rows(8),
     ]  # fmt: skip
     result = run_and_compare(spark, job(), steps, tmp_path)
     assert [(hit.point, hit.sink, hit.batch_id) for hit in result.hits] == [

@@ -115,6 +115,12 @@ def test_a_null_key_is_found_in_whichever_file_it_is(path: str) -> None:
     assert [row["v"] for row in found if row["k"] is None] == [3]
 
 
+def test_keys_are_compared_in_one_way_or_few_of_them_would_find_rows_by_hash() -> None:
+    plain, null = pa.table({"k": ["a"], "j": [1]}), pa.table({"k": pa.array([None], pa.string()), "j": [1]})
+    assert by_driver._matches(plain, ["k", "j"]) == '(old."k" = new."k") AND (old."j" = new."j")'
+    assert by_driver._matches(null, ["k", "j"]).count("IS NOT DISTINCT FROM") == 2
+
+
 def test_an_older_row_does_not_replace_a_newer_one_and_its_batch_is_done(path: str) -> None:
     upsert(keyed(("a", 5, 1)), path, keys=["k"], sequence="s", txn=Txn("p:1", 0))
     stale = upsert(keyed(("a", 4, 2), ("a", None, 3)), path, keys=["k"], sequence="s", txn=Txn("p:1", 1))
