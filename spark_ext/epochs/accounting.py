@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +45,7 @@ class AccountedFor:
         return "; ".join([f"read {self.counts['read']}, {parts or 'nothing came out'}", *torn])
 
 
-def account_for(counted: Counted, planned: Sequence[Span], pipeline: Pipeline) -> AccountedFor:
+def account_for(counted: Counted, planned: Sequence[Span], pipeline: Pipeline, *, given_up: Collection[str] = ()) -> AccountedFor:
     """Account for an epoch.
 
     What was read is what the source counted; a source that cannot count has its offsets for it, and without offsets the batch's rows if
@@ -59,12 +59,14 @@ def account_for(counted: Counted, planned: Sequence[Span], pipeline: Pipeline) -
         The batch's offsets.
     pipeline : Pipeline
         Whose sinks say what their rows count as.
+    given_up : collection of str
+        Sinks at most once that get nothing any more; their rows are shed.
     """
     ranges = _ranges(counted, planned)
     by_kind: Counter[str] = Counter()
     for name, sink in pipeline.sinks.items():
         if sink.counts_as is not None:
-            by_kind[sink.counts_as] += counted.by_sink.get(name, 0)
+            by_kind["shed" if name in given_up else sink.counts_as] += counted.by_sink.get(name, 0)
     by_source: Counter[str] = Counter()
     for account in counted.accounts:
         by_source.update(account.counts)

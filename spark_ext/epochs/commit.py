@@ -28,6 +28,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_ext.delta import Txn, Written, append, history, upsert
+from spark_ext.delta.commits import is_done, open_table
 from spark_ext.delta.fit import fit, schema_of, schema_of_frame
 from spark_ext.delta.rules import OWN
 from spark_ext.epochs.accounting import AccountedFor, account_for
@@ -98,6 +99,8 @@ class Committer:
         # 1. Already in the ledger?
         if self._ledger.is_committed(self._app_id, batch.batch_id):
             _log.info("%s: batch %d is in the ledger already", self._pipeline.name, batch.batch_id)
+            # Computed all the same: watermark and state of the next batch go by what this one has read.
+            batch.rows.write.format("noop").mode("overwrite").save()
             return
         epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark)
         try:
@@ -110,16 +113,19 @@ class Committer:
             with lasted("read"):
                 counted = self._look(epoch, frames)
             reach("after_read", batch.batch_id)
-            account = account_for(counted, planned, self._pipeline)
+            given_up = self._given_up(batch.batch_id)
+            account = account_for(counted, planned, self._pipeline, given_up=given_up)
             self._check_balance(account, epoch)
             # 3. Mark the attempt.
-            is_first = not self._has_attempts or self._ledger.mark_attempt(self._app_id, batch.batch_id)
+            if self._has_attempts:
+                self._ledger.mark_attempt(self._app_id, batch.batch_id)
             # 4. The sinks.
             rows: list[SinkRow] = []
             for name, sink in self._pipeline.sinks.items():
                 reach("before_sink", batch.batch_id, name)
                 with lasted(name):
-                    rows.append(self._write(name, sink, epoch, counted.few.get(name, frames.get(name)), counted, is_first=is_first))
+                    few_or_many = None if name in given_up else counted.few.get(name, frames.get(name))
+                    rows.append(self._write(name, sink, epoch, few_or_many, counted.by_sink.get(name, 0)))
                 reach("after_sink", batch.batch_id, name)
             reach("after_sinks", batch.batch_id)
         finally:
@@ -209,11 +215,16 @@ class Committer:
             )
         _log.warning("%s: epoch %d does not balance: %s", self._pipeline.name, epoch.epoch, account.text)
 
-    def _write(
-        self, name: str, sink: Sink, epoch: Epoch, rows: DataFrame | pa.Table | None, counted: Counted, *, is_first: bool
-    ) -> SinkRow:
-        expected = counted.by_sink.get(name, 0)
-        if rows is None or not expected or (sink.delivery == "at_most_once" and not is_first):
+    def _given_up(self, batch_id: int) -> set[str]:
+        """Return the sinks at most once that an earlier attempt did not reach: they get nothing any more."""
+        if not self._has_attempts or not self._ledger.was_attempted(self._app_id, batch_id):
+            return set()
+        txn = Txn(self._app_id, batch_id)
+        sinks = {name: sink for name, sink in self._pipeline.sinks.items() if sink.delivery == "at_most_once"}
+        return {name for name, sink in sinks.items() if (table := open_table(sink.path)) is None or not is_done(table, txn)}
+
+    def _write(self, name: str, sink: Sink, epoch: Epoch, rows: DataFrame | pa.Table | None, expected: int) -> SinkRow:
+        if rows is None or not expected:
             return self._sink_row(name, sink, 0, None)
         metadata = {"pipeline": self._pipeline.name, "epoch": str(epoch.epoch)}
         txn = None if sink.delivery == "at_least_once" else Txn(self._app_id, epoch.batch_id, metadata)

@@ -212,14 +212,15 @@ class Ledger:
         done = self.table().transaction_version(app_id)
         return done is not None and done >= batch_id
 
-    def mark_attempt(self, app_id: str, batch_id: int) -> bool:
-        """Note that a batch is being tried, and tell whether this is the first time."""
-        attempts, table = f"attempt:{app_id}", self.table()
-        known = table.transaction_version(attempts)
-        if known is not None and known >= batch_id:
-            return False
-        self._commit(table, SCHEMA.empty_table(), [Transaction(attempts, batch_id)])
-        return True
+    def was_attempted(self, app_id: str, batch_id: int) -> bool:
+        """Tell whether a batch was tried before, as `mark_attempt` noted."""
+        known = self.table().transaction_version(attempt_id(app_id))
+        return known is not None and known >= batch_id
+
+    def mark_attempt(self, app_id: str, batch_id: int) -> None:
+        """Note that a batch is being tried."""
+        if not self.was_attempted(app_id, batch_id):
+            self._commit(self.table(), SCHEMA.empty_table(), [Transaction(attempt_id(app_id), batch_id)])
 
     def published(self, relay: str) -> int | None:
         """Return the epoch that a relay is known to have reached at least, None if it never started."""
@@ -267,6 +268,11 @@ def lease_id(pipeline: str) -> str:
 def relay_id(relay: str) -> str:
     """Return the transaction id whose version is the first epoch that a relay may not have published."""
     return f"relay:{relay}"
+
+
+def attempt_id(app_id: str) -> str:
+    """Return the transaction id whose version is the last batch that was tried."""
+    return f"attempt:{app_id}"
 
 
 def overtaken(pipeline: str, ours: int, theirs: int) -> EpochError:

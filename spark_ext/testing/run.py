@@ -21,6 +21,7 @@ from spark_ext.testing.stream import Folder
 __all__ = ["run_script"]
 
 STOP_S: Final = 60.0
+PROGRESS: Final = ("name", "batchId", "numInputRows", "eventTime", "stateOperators")  # the rest is about time
 
 
 def run_script(spark: SparkSession, job: JobUnderTest, steps: Sequence[Step], folder: str | Path) -> Result:
@@ -166,6 +167,6 @@ class _Run:
             missed=list(self.missed),
             starts=self.watch.run,
             offsets=json.dumps([one["endOffset"] for one in progress["sources"]]) if progress else "",
-            progress=json.dumps(json.loads(progress.json), indent=1) if progress else "",
+            progress=json.dumps({name: value for name, value in json.loads(progress.json).items() if name in PROGRESS}) if progress else "",
             plan=str(spark_query._jsq.explainInternal(False)) if spark_query is not None else "",  # noqa: SLF001 (else it is printed)
         )

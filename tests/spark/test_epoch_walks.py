@@ -33,6 +33,7 @@ from spark_ext.testing import (
     JobUnderTest,
     Result,
     Rows,
+    Step,
     Walk,
     assert_same,
     random_walk,
@@ -111,7 +112,7 @@ def test_a_batch_that_is_in_the_ledger_already_moves_watermark_and_state(spark: 
     def rows(*ids: int) -> Rows:
         return Rows([{"id": one, "at": datetime(2025, 1, 1, 12, one, tzinfo=UTC)} for one in ids])
 
-    steps = [rows(1, 2), Crash("after_ledger"), rows(2, 3, 4), rows(3, 4, 5), Crash("after_ledger"), rows(6), rows(6, 1)]
+    steps: list[Step] = [rows(1, 2), Crash("after_ledger"), rows(2, 3, 4), rows(3, 4, 5), Crash("after_ledger"), rows(6), rows(6, 1)]
     reference = run_script(spark, job, without_crashes(steps), tmp_path / "reference")
     result = run_script(spark, job, steps, tmp_path / "crashed")
     assert_same(result, reference)

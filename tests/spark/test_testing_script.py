@@ -128,7 +128,7 @@ def by_batch(result: Result) -> dict[int, list[int]]:
 
 
 def test_each_step_with_rows_is_a_batch_with_the_watermark_of_the_rows_before(spark: SparkSession, tmp_path: Path) -> None:
-    steps = [rows(3, 1, 2), rows(), rows(9), Restart(), rows(4), Stop(), rows(5), rows(6), Start(), rows(7)]
+    steps: list[Step] = [rows(3, 1, 2), rows(), rows(9), Restart(), rows(4), Stop(), rows(5), rows(6), Start(), rows(7)]
     result = run_script(spark, job(), steps, tmp_path)
     assert by_batch(result) == {0: [3, 1, 2], 2: [9], 3: [4], 4: [5], 5: [6], 6: [7]}
     watermarks = {row["batch"]: row["watermark"] for row in result.rows("second")}
@@ -142,7 +142,7 @@ def test_rows_that_came_while_the_job_was_stopped_are_read_at_the_end(spark: Spa
 
 
 def test_a_right_job_survives_a_crash_at_each_of_its_points(spark: SparkSession, tmp_path: Path) -> None:
-    steps = [
+    steps: list[Step] = [
         Crash("after_read"), rows(1, 2), Crash("before_sink"), rows(3), Crash("before_sink", "second", hits=2), Crash("after_sinks"),
         rows(4), CrashInOperator(), rows(5, 6), Stop(), rows(), Crash("after_sink", "first"), rows(7), Start(), rows(8),
     ]  # fmt: skip
@@ -286,7 +286,7 @@ def test_the_clock_of_a_script_is_seen_by_driver_and_workers(spark: SparkSession
         driver = F.lit(Clock.of(folder).now().minute).cast("bigint")
         commit(batch.rows.drop("at").withColumn("driver", driver).toArrow(), folder / "first", batch)
 
-    steps = [rows(1), At(NOON + timedelta(minutes=7)), rows(2), rows(3), At(NOON + timedelta(minutes=9)), rows(4)]
+    steps: list[Step] = [rows(1), At(NOON + timedelta(minutes=7)), rows(2), rows(3), At(NOON + timedelta(minutes=9)), rows(4)]
     result = run_script(spark, job(write, shape=shape), steps, tmp_path)
     seen = sorted((row["id"], row["worker"], row["driver"]) for row in result.rows("first"))
     assert seen == [(1, 0, 0), (2, 7, 7), (3, 7, 7), (4, 9, 9)]
@@ -307,7 +307,7 @@ def test_a_task_that_dies_behind_a_state_has_not_changed_it(spark: SparkSession,
         return crash_site(frame.dropDuplicatesWithinWatermark(["id"]), folder, "dedup")
 
     first, again = [1, 2, 3, 4], [3, 4, 5, 6]
-    steps = [
+    steps: list[Step] = [
         CrashInOperator("dedup"),
         rows(*first),
         rows(*again),
