@@ -5,6 +5,7 @@ Run it with ``millrace submit jobs/flights/main.py``; see ``--help``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +15,7 @@ from pyspark.sql import SparkSession
 from jobs.flights import days, pipeline, tables
 from jobs.flights.settings import Settings
 from spark_ext import epochs, kafka
+from spark_ext.epochs.dead_letters import Replayable
 from spark_ext.ingest import accepted
 from spark_ext.ops.cli import command
 from spark_ext.queries import Checkpoint, Outcome, Query, QueryProgress, run
@@ -33,6 +35,7 @@ def start_events(spark: SparkSession, settings: Settings, every: str | None) -> 
         bootstrap_servers=settings.bootstrap_servers,
         topics=settings.topic,
         format=pipeline.EVENT_FORMAT,
+        starting=epochs.starting(checkpoint),
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
         options=settings.options,
     )
@@ -51,6 +54,7 @@ def start_days(spark: SparkSession, settings: Settings, every: str | None) -> Qu
         columns=days.COLUMNS,
         where=days.OUTWARD,
         clock=kafka.EventClock(idle_after=settings.idle_after),
+        starting=epochs.starting(checkpoint),
         max_offsets_per_trigger=min(settings.max_offsets_per_trigger, settings.days_max_offsets_per_trigger),
         options=settings.options,
     )
@@ -78,6 +82,13 @@ def start_routes(spark: SparkSession, settings: Settings, every: str | None) -> 
     routes = pipeline.flights_by_route(tables.follow_facts(spark, settings))
     kept = tables.pipeline_of(settings, _claim(settings, "routes", FACTS))
     return epochs.start(routes, tables.route_routes(settings), pipeline=kept, output_mode="update", every=every)
+
+
+def replayable() -> Replayable:
+    """Return what ``millrace dead-letters replay jobs.flights.main:replayable`` needs; ``FLIGHTS_OUT`` says where the tables are."""
+    settings = Settings.load("local", out=os.environ.get("FLIGHTS_OUT"))
+    checkpoint = Checkpoint.find(settings.checkpoint("events"), pipeline="flights/events")
+    return Replayable(tables.pipeline_of(settings, checkpoint), tables.route_events, pipeline.EVENT_FORMAT)
 
 
 def _topic(spark: SparkSession, settings: Settings) -> list[str]:

@@ -61,9 +61,13 @@ PIPELINES: Final[Mapping[str, Callable[[Settings], Mapping[str, Sink]]]] = {
 def pipeline_of(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
     """Return the pipeline of a claimed checkpoint, ``flights/<name>``."""
     name = checkpoint.pipeline.rpartition("/")[2]
-    on_imbalance, event_time = ("stop", "event_time") if name == "events" else ("warn", None)
+    is_of_rows = name == "events"  # the others give out results
     return Pipeline(
-        checkpoint, ledger=settings.table("ledger"), sinks=PIPELINES[name](settings), event_time=event_time, on_imbalance=on_imbalance
+        checkpoint,
+        ledger=settings.table("ledger"),
+        sinks=PIPELINES[name](settings),
+        event_time="event_time" if is_of_rows else None,
+        on_imbalance="stop" if is_of_rows else "warn",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import delta.exceptions  # noqa: F401 (gives Delta's conflicts Python classes)
 from delta.tables import DeltaMergeBuilder, DeltaTable
+from deltalake import DeltaTable as Known
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StructType
@@ -28,7 +29,7 @@ def append(frame: DataFrame, path: str, *, txn: Txn | None, evolve: bool) -> Wri
     if done is not None:
         return done
     plan = fit(schema_of_frame(frame), schema_of(table), path=path, evolve=evolve)
-    return _add(plan.spark(frame), path, txn, evolves=bool(plan.added))
+    return _add(table, plan.spark(frame), path, txn, evolves=bool(plan.added))
 
 
 def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | None, txn: Txn | None, evolve: bool) -> Written:
@@ -45,14 +46,14 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | 
     elif not rows.groupBy(*map(quoted, keys)).count().where("count > 1").isEmpty():
         raise duplicate_keys(path, keys)
     if table is None:
-        return _add(rows, path, txn, evolves=False)
+        return _add(None, rows, path, txn, evolves=False)
     stamp = Stamp.of(txn)
     merger = _merge(rows, path, keys, txn, stamp, plan)
     new, old = (None, None) if sequence is None else (f"new.{quoted(sequence)}", f"old.{quoted(sequence)}")
     columns = _all(rows.columns)
     merger = merger.whenMatchedUpdate(None if sequence is None else f"{new} >= {old} OR {old} IS NULL", columns)
     merger.whenNotMatchedInsert(values=columns).execute()
-    return _written(path, txn, stamp)
+    return _written(table, path, txn, stamp)
 
 
 def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, txn: Txn | None, evolve: bool) -> Written:
@@ -76,17 +77,17 @@ def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, 
     rows = _with_times(rows, keys, sequence, whole)
     columns = [*names, *OWN]
     if table is None:
-        return _add(rows.select(*map(quoted, columns)), path, txn, evolves=False)
+        return _add(None, rows.select(*map(quoted, columns)), path, txn, evolves=False)
     stamp = Stamp.of(txn)
     merger = _merge(rows, path, [*keys, sequence], txn, stamp, plan)
     all_columns = _all(columns)
     merger = merger.whenMatchedUpdate(f"new.{quoted(whole)}", all_columns)
     merger = merger.whenMatchedUpdate(f"NOT new.{quoted(whole)}", {name: f"new.{name}" for name in (VALID_TO, IS_CURRENT)})
     merger.whenNotMatchedInsert(f"new.{quoted(whole)}", all_columns).execute()
-    return _written(path, txn, stamp)
+    return _written(table, path, txn, stamp)
 
 
-def _add(rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Written:
+def _add(table: Known | None, rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Written:
     stamp = Stamp.of(txn)
     writer = rows.write.format("delta").mode("append").option("userMetadata", stamp.text)
     if txn is not None:
@@ -94,7 +95,7 @@ def _add(rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Writt
     if evolves:
         writer = writer.option("mergeSchema", True)
     writer.save(path)
-    return _written(path, txn, stamp)
+    return _written(table, path, txn, stamp)
 
 
 def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, stamp: Stamp, plan: Fit) -> DeltaMergeBuilder:
@@ -121,9 +122,12 @@ def _all(names: Sequence[str]) -> dict[str, str | Column]:
     return {quoted(name): f"new.{quoted(name)}" for name in names}
 
 
-def _written(path: str, txn: Txn | None, stamp: Stamp) -> Written:
+def _written(table: Known | None, path: str, txn: Txn | None, stamp: Stamp) -> Written:
     """Find the commit just made: Spark does not say its version."""
-    table = open_table(path)
+    if table is None:
+        table = open_table(path)
+    else:
+        table.update_incremental()  # half as dear as to open it again
     version = 0 if table is None else int(table.version())
     for commit in commits(path, newest=version):
         if commit.metadata.get(WRITE) == stamp.write:

@@ -7,6 +7,8 @@ start, `reading` gives several tables at one point, `outbox` publishes to Kafka.
 
 from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
+from spark_ext.epochs.position import starting
+from spark_ext.epochs.reading import create_views, read, versions
 from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, Outbox, Sink, Upsert
 from spark_ext.epochs.start import start
 
@@ -25,5 +27,9 @@ __all__ = [
     "Sink",
     "SinkRow",
     "Upsert",
+    "create_views",
+    "read",
     "start",
+    "starting",
+    "versions",
 ]

@@ -54,7 +54,10 @@ def start(
     first_epoch = guard.check(checkpoint, ledger, pipeline.name, pipeline.sinks)
 
     def planned(batch_id: int) -> list[Span]:
-        return offsets.of_batch(checkpoint, batch_id) or []
+        spans = offsets.of_batch(checkpoint, batch_id) or []
+        if batch_id == 0:
+            guard.check_start(checkpoint, ledger, spans)
+        return spans
 
     def release() -> None:
         owner.release(checkpoint)

@@ -123,18 +123,22 @@ def committed_offsets(admin: Admin, group: str, *, is_stable: bool = False) -> l
     ------
     BrokerError, BrokerUnavailableError
     """
-    # Each partition is named: asked for whatever there is, librdkafka 2.16 ends the process where the coordinator is still loading.
+    # By a consumer: librdkafka 2.16's admin call for this ends the process where the coordinator is still loading.
     places = [TopicPartition(*at) for at in admin.partitions()]
     if not places:
         return []
+    consumer = admin.consumer(group, isolation="read_committed" if is_stable else "read_uncommitted")
 
     def ask() -> list[TopicPartition]:
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        futures = admin.client.list_consumer_group_offsets(asked, require_stable=is_stable, request_timeout=TIMEOUT_S)
-        answer = admin.ask(futures, "group", [group])[group]
-        return [one for one in answer.topic_partitions if one.offset >= 0]
+        try:
+            return [one for one in consumer.committed(places, timeout=TIMEOUT_S) if one.offset >= 0]
+        except KafkaException as error:
+            raise admin.reason(error, "group", [group]) from error
 
-    return _while_moving(ask)
+    try:
+        return _while_moving(ask)
+    finally:
+        consumer.close()
 
 
 def _while_moving(question: Callable[[], _Answer]) -> _Answer:

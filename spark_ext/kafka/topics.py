@@ -14,7 +14,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
@@ -183,6 +183,11 @@ class Admin:
     def partitions(self) -> list[tuple[str, int]]:
         """Return all partitions of all topics that are not the broker's own."""
         return sorted((name, number) for name, topic in self._topics().items() for number in topic.partitions)
+
+    def consumer(self, group: str, *, isolation: str) -> Consumer:
+        """Return a consumer of a group, which joins it only if it subscribes."""
+        settings = {"log_level": 2, "socket.timeout.ms": ANSWER_TIMEOUT_MS, **self._resolved, "bootstrap.servers": self._servers}
+        return Consumer({**settings, "group.id": group, "enable.auto.commit": False, "isolation.level": isolation})
 
     def _topics(self) -> dict[str, Any]:
         try:

@@ -160,7 +160,7 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
         late_for_days=len(tables["late_for_days"]),
         unusual_days=days.unusual_days(tables["daily_departures"]),
         source=_totals(tables["source_ranges"]),
-        epochs=tables["ledger"].groupby("pipeline").size().to_dict(),
+        epochs={str(name): int(count) for name, count in tables["ledger"].groupby("pipeline").size().items()},
         unbalanced=int((~tables["ledger"]["is_balanced"].astype("bool")).sum()),
         steps=steps,
     )
