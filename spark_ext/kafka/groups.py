@@ -90,6 +90,10 @@ def commit_offsets(
 
     def commit() -> ConsumerGroupTopicPartitions:
         answer = admin.ask(admin.client.alter_consumer_group_offsets(asked, request_timeout=TIMEOUT_S), "group", [group])[group]
+        for one in answer.topic_partitions:
+            if one.error is not None and one.error.code() in MOVING:
+                error = KafkaException(one.error)
+                raise admin.reason(error, "group", [group]) from error
         return cast("ConsumerGroupTopicPartitions", answer)
 
     try:
@@ -133,6 +137,8 @@ def committed_offsets(admin: Admin, group: str, *, is_stable: bool = False) -> l
         try:
             return [one for one in consumer.committed(places, timeout=TIMEOUT_S) if one.offset >= 0]
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 (it waits also for what it may not see)
+                admin.ask(admin.client.describe_consumer_groups([group], request_timeout=TIMEOUT_S), "group", [group])
             raise admin.reason(error, "group", [group]) from error
 
     try:

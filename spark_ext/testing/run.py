@@ -48,7 +48,7 @@ def run_script(spark: SparkSession, job: JobUnderTest, steps: Sequence[Step], fo
     QueryError
         The job failed, and not because of the script.
     """
-    return _Run(spark, job, steps, Path(folder)).whole()
+    return _Run(spark, job, steps, Path(folder).resolve()).whole()
 
 
 class _Run:
@@ -166,7 +166,7 @@ class _Run:
             hits=list(self.watch.hits),
             missed=list(self.missed),
             starts=self.watch.run,
-            offsets=json.dumps([one["endOffset"] for one in progress["sources"]]) if progress else "",
+            offsets=" ".join(str(one["endOffset"]) for one in progress["sources"]) if progress else "",
             progress=json.dumps({name: value for name, value in json.loads(progress.json).items() if name in PROGRESS}) if progress else "",
             plan=str(spark_query._jsq.explainInternal(False)) if spark_query is not None else "",  # noqa: SLF001 (else it is printed)
         )
