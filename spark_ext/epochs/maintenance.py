@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from spark_ext.epochs.ledger import EpochRow, Ledger
+from spark_ext.epochs.arrow import read_arrow
+from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.points import reach
 from spark_ext.epochs.sinks import Sink
 from spark_ext.errors import SettingsError
@@ -125,12 +126,14 @@ def maintain(
     must begin with the table as it is.
     """
     known = {} if looked is None else looked
-    epochs = ledger.rows(pipeline)
-    found = _guarded(LEDGER, lambda: _retain(ledger, pipeline, epochs, rules, now))
-    kept = [row for row in epochs if _stays(row, epochs, rules, now)]
+    aged = _aged(ledger, pipeline, now - rules.keep)
+    newest = ledger.last(pipeline)
+    first_kept = 0 if newest is None else newest.epoch - rules.keep_epochs + 1
+    found = _guarded(LEDGER, lambda: _retain(ledger, pipeline, [one for one in aged if one < first_kept], rules, now))
+    kept = ledger.rows(pipeline, since=first_kept, until=max(aged)) if aged else []
     for name, sink in sinks.items():
         if DeltaTable.is_deltatable(sink.path):
-            old = [one.version for row in kept if row.committed_at < now - rules.keep for one in row.sinks if one.name == name]
+            old = [one.version for row in kept for one in row.sinks if one.name == name]
             found += _table(name, DeltaTable(sink.path), rules, now, known, old)
             reach("in_maintenance", batch_id, name)
     found += _table(LEDGER, ledger.table(), rules, now, known, ())  # as of an epoch it is read by its rows, not by its versions
@@ -155,18 +158,17 @@ def _guarded(name: str, work: Callable[[], tuple[Work, str] | None]) -> list[Don
     return [] if done is None else [Done(name, *done)]
 
 
-def _stays(row: EpochRow, epochs: Sequence[EpochRow], rules: Rules, now: datetime) -> bool:
-    return row.committed_at >= now - rules.keep or row.epoch > epochs[-1].epoch - rules.keep_epochs
+def _aged(ledger: Ledger, pipeline: str, before: datetime) -> list[int]:
+    """Return the epochs that are older than a time; files without any are not opened."""
+    filters = [("pipeline", "=", pipeline), ("committed_at", "<", before)]
+    return sorted(read_arrow(ledger.table(), columns=["epoch"], filters=filters).column("epoch").to_pylist())
 
 
-def _retain(ledger: Ledger, pipeline: str, epochs: Sequence[EpochRow], rules: Rules, now: datetime) -> tuple[Work, str] | None:
-    stays = [row.epoch for row in epochs if _stays(row, epochs, rules, now)]
-    # Whole stretches only, from the oldest on; and not for one epoch, as each time rewrites a file.
-    gone = [row.epoch for row in epochs if row.epoch < min(stays)] if stays else []
-    if len(gone) < rules.every:
+def _retain(ledger: Ledger, pipeline: str, gone: Sequence[int], rules: Rules, now: datetime) -> tuple[Work, str] | None:
+    if len(gone) < rules.every:  # each time rewrites a file
         return None
-    name = pipeline.replace("'", "''")
-    ledger.table().delete(f"pipeline = '{name}' AND epoch < {min(stays)}")
+    name, before = pipeline.replace("'", "''"), (now - rules.keep).astimezone(UTC).isoformat()
+    ledger.table().delete(f"pipeline = '{name}' AND epoch <= {gone[-1]} AND committed_at < '{before}'")
     return "retain epochs", f"{len(gone)} epochs up to {gone[-1]} left"
 
 

@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from spark_ext.errors import BrokerError, BrokerUnavailableError, QueryError, SettingsError
 from spark_ext.kafka.clock import ClockState, EventClock, advance
+from spark_ext.kafka.groups import partition_errors
 from spark_ext.kafka.limits import Allowance, read_limits
 from spark_ext.kafka.offsets import Document, Limits, Seen, check_ids, next_document
 from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start
@@ -192,8 +193,8 @@ class Planner:
         """
         if self._options.group is None:
             return
-        asked = [ConsumerGroupTopicPartitions(self._options.group)]
-        futures = self.admin.client.list_consumer_group_offsets(asked, request_timeout=GROUP_TIMEOUT_S)
+        # Not by its offsets: librdkafka 2.16 ends the process when they are asked for while the group's coordinator still loads.
+        futures = self.admin.client.describe_consumer_groups([self._options.group], request_timeout=GROUP_TIMEOUT_S)
         try:
             futures[self._options.group].result(GROUP_TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:
@@ -210,7 +211,9 @@ class Planner:
         for future in self._committing.values():
             try:
                 if timeout_s or future.done():
-                    future.result(timeout_s or None)
+                    refused = partition_errors(future.result(timeout_s or None))
+                    if refused:
+                        _log.warning("the offsets of group %s were not all committed: %s; the query goes on", self._options.group, refused)
             except (KafkaException, TimeoutError) as error:
                 _log.warning("the offsets of group %s were not committed: %s; the query goes on", self._options.group, error)
         self._committing = {}

@@ -108,5 +108,5 @@ def test_duckdb_reads_the_same_point(spark: SparkSession, tmp_path: Path) -> Non
     with duckdb.connect() as connection:
         for name, one in known.items():
             connection.register(name, DeltaTable(one.path, version=one.version).to_pyarrow_table())
-        found = connection.sql("SELECT (SELECT count(*) FROM thirds) + (SELECT count(*) FROM others)").fetchone()
-    assert found == (ROWS,)
+        found = connection.sql("SELECT (SELECT count(*) FROM thirds) + (SELECT count(*) FROM others)").fetchall()
+    assert found == [(ROWS,)]

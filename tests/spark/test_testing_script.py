@@ -172,7 +172,7 @@ def test_a_job_without_transaction_ids_is_found_out(spark: SparkSession, tmp_pat
     assert not found.lost
     text = str(raised.value)
     assert "after_sink of 'first' in batch 1" in text
-    assert 'offsets: {"logOffset":2}' in text
+    assert 'offsets: {"logOffset": 2}' in text
     assert '"batchId": ' in text
     assert "== Physical Plan ==" in text
     assert "Crash('after_sink', 'first')," in text
