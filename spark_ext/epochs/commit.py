@@ -33,7 +33,6 @@ from spark_ext.delta.fit import fit, schema_of, schema_of_frame
 from spark_ext.delta.rules import OWN
 from spark_ext.epochs.accounting import AccountedFor, account_for
 from spark_ext.epochs.counting import Counted, look
-from spark_ext.epochs.guard import check_start
 from spark_ext.epochs.ledger import EpochRow, Ledger, SinkRow
 from spark_ext.epochs.maintenance import maintain
 from spark_ext.epochs.offsets import Span
@@ -108,8 +107,6 @@ class Committer:
             frames = self._frames(epoch)
             self._check_schemas(frames)
             planned = self._planned(batch.batch_id)
-            if batch.batch_id == 0:
-                check_start(self._pipeline.checkpoint, self._ledger, planned)
             with lasted("read"):
                 counted = self._look(epoch, frames)
             reach("after_read", batch.batch_id)

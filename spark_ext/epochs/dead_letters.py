@@ -18,7 +18,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_ext.epochs.arrow import read_arrow
+from spark_ext.delta.arrow import read_arrow
 from spark_ext.epochs.commit import Committer
 from spark_ext.epochs.decoding import decode
 from spark_ext.epochs.ledger import EpochRow, Ledger

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from spark_ext.epochs.arrow import read_arrow
+from spark_ext.delta.arrow import read_arrow
 from spark_ext.errors import EpochError
 from spark_ext.paths import absolute
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Annotated, Any, Final
 
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spark_ext.epochs.arrow import read_arrow
+from spark_ext.delta.arrow import read_arrow
 from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger
 from spark_ext.epochs.plain import markup
 from spark_ext.errors import EpochError
@@ -52,6 +53,7 @@ def show(
     ledger: LedgerPath,
     pipeline: PipelineName = None,
     last: Annotated[int, typer.Option(min=1, help="How many epochs of each pipeline.")] = 20,
+    by_sink: Annotated[bool, typer.Option("--by-sink", help="Show how many rows each sink got.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the last epochs with their counts, and whether they balance."""
@@ -59,7 +61,7 @@ def show(
     if as_json:
         typer.echo(json.dumps([_as_dict(row) for row in rows], default=_json))
     else:
-        _print_epochs(rows)
+        _print_epochs(rows, by_sink=by_sink)
 
 
 @app.command()
@@ -156,17 +158,25 @@ def _options(given: list[str] | None) -> dict[str, str]:
     return dict(one.partition("=")[::2] for one in given or ())
 
 
-def _print_epochs(rows: Sequence[EpochRow]) -> None:
-    used = [name for name in COUNTS if name in ("read", "accepted", "dead", "late") or any(getattr(row, name) for row in rows)]
-    table = Table("pipeline", "epoch", "committed", *used, "balance", "rows by sink", "ms")
-    for row in rows:
-        counts = [f"{getattr(row, name):,}" for name in used]
-        sinks = ", ".join(f"{one.name} {one.rows:,}" for one in row.sinks if one.rows)
-        said = row.replay_of or sinks
-        balance = ("derived" if row.is_derived else "yes") if row.is_balanced else "[bold red]no[/]"
-        at = row.committed_at.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
-        table.add_row(markup(row.pipeline), str(row.epoch), at, *counts, balance, markup(said), f"{_duration(row):,}")
-    Console().print(table)
+def _print_epochs(rows: Sequence[EpochRow], *, by_sink: bool) -> None:
+    """Print a table for each pipeline, narrow enough for a terminal of 80 columns."""
+    for name, some in groupby(rows, key=lambda row: row.pipeline):
+        ours = list(some)
+        used = [kind for kind in COUNTS if kind in ("read", "accepted", "dead", "late") or any(getattr(row, kind) for row in ours)]
+        table = Table(title=markup(name), title_justify="left")
+        table.add_column("epoch", justify="right", no_wrap=True)
+        table.add_column("committed (UTC)", no_wrap=True)
+        for kind in (*used, "ms"):
+            table.add_column(kind, justify="right", no_wrap=True)
+        table.add_column("balance", no_wrap=True)
+        if by_sink:
+            table.add_column("rows by sink")
+        for row in ours:
+            counts = [f"{getattr(row, kind):,}" for kind in used]
+            sinks = [markup(row.replay_of or ", ".join(f"{one.name} {one.rows:,}" for one in row.sinks if one.rows))] if by_sink else []
+            balance = ("derived" if row.is_derived else "yes") if row.is_balanced else "[bold red]no[/]"
+            table.add_row(str(row.epoch), f"{row.committed_at:%m-%d %H:%M:%S}", *counts, f"{_duration(row):,}", balance, *sinks)
+        Console().print(table)
 
 
 def _duration(row: EpochRow) -> int:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from spark_ext.epochs.arrow import read_arrow
+from spark_ext.delta.arrow import read_arrow
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.points import reach
 from spark_ext.epochs.sinks import Sink

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from spark_ext.delta.arrow import arrow_dataset
 from spark_ext.epochs.ledger import EpochRow, SinkRow
 from spark_ext.errors import EpochError, SchemaError
 from spark_ext.kafka.messages import Message
@@ -147,9 +148,9 @@ class OutboxTable:
         sizes = [pc.coalesce(pc.binary_length(ds.field(name)), 0).cast(pa.int64()) for name in ("key", "value")]
         columns = {"epoch": ds.field("epoch"), "seq": ds.field("seq"), "bytes": pc.add(pc.add(*sizes), ROW_BYTES)}
         span = (ds.field("epoch") >= first) & (ds.field("epoch") <= last)
-        found = self._table.to_pyarrow_dataset().to_table(columns=columns, filter=span)
+        found = arrow_dataset(self._table).to_table(columns=columns, filter=span)
         found = found.sort_by([("epoch", "ascending"), ("seq", "ascending")])
-        return tuple(found.column(name).to_numpy() for name in ("epoch", "seq", "bytes"))  # type: ignore[return-value]
+        return tuple(found.column(name).to_numpy() for name in ("epoch", "seq", "bytes"))
 
     def _check_counts(self, number: Any, epochs: Mapping[int, int], *, exact: bool | None) -> None:
         counted = dict(zip(*(each.tolist() for each in np.unique(number, return_counts=True)), strict=True))
@@ -170,7 +171,7 @@ class OutboxTable:
         wanted = (epoch >= first[0]) & (epoch <= last[0])
         wanted &= (epoch > first[0]) | (seq >= first[1])
         wanted &= (epoch < last[0]) | (seq <= last[1])
-        found = self._table.to_pyarrow_dataset().to_table(columns=self._columns, filter=wanted)
+        found = arrow_dataset(self._table).to_table(columns=self._columns, filter=wanted)
         rows = found.sort_by([("epoch", "ascending"), ("seq", "ascending")]).to_pylist()
         return [self._message(row) for row in rows]
 

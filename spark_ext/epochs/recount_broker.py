@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # its stubs lack it
 
 from spark_ext.epochs.ledger import EpochRow, RangeRow
 from spark_ext.epochs.recount_finding import UNCHECKED, Finding
@@ -53,7 +53,7 @@ def recount_ranges(rows: Sequence[EpochRow], servers: str, options: Mapping[str,
     if not ranges:
         return
     client = resolve({name.removeprefix(CLIENT): value for name, value in options.items()})
-    own = {"bootstrap.servers": servers, "log_level": 2}
+    own: dict[str, Any] = {"bootstrap.servers": servers, "log_level": 2}
     try:
         admin = AdminClient({**client, **own})
         topics = {name: _Topic.of(admin, name, servers) for name in sorted({topic for topic, _ in ranges})}

@@ -44,7 +44,7 @@ class Message(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]] | None
+    headers: list[tuple[str, str | bytes | None]] | None
     partition: int | None
     name: str
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from spark_ext.delta.arrow import read_arrow
 from spark_ext.epochs.ledger import EpochRow, Ledger, SinkRow
 from spark_ext.queries import Query
 from spark_ext.testing.crashes import Attempt, Hit
@@ -187,4 +188,4 @@ def sink_fact(rows: int, content: Sequence[Mapping[str, Any]] | None) -> str:
 def _read(path: str, *, version: int | None = None) -> pa.Table:
     if version == -1 or not DeltaTable.is_deltatable(path):
         return pa.table({})
-    return DeltaTable(path, version=version).to_pyarrow_table()
+    return read_arrow(DeltaTable(path, version=version))

@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> World:
 def test_show_has_the_last_epochs(world: World) -> None:
     found = json.loads(RUNNER.invoke(ledger_cli.app, ["show", world.ledger.path, "--last", "2", "--json"]).output)
     assert [(row["epoch"], row["read"], row["is_balanced"]) for row in found] == [(3, 10, True), (4, 10, True)]
-    said = RUNNER.invoke(ledger_cli.app, ["show", world.ledger.path, "--pipeline", PIPELINE]).output
+    said = RUNNER.invoke(ledger_cli.app, ["show", world.ledger.path, "--pipeline", PIPELINE, "--by-sink"], env={"COLUMNS": "160"}).output
     assert "facts 10, late 10" in said
     assert said.count("yes") == 5
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from deltalake import write_deltalake
 
 from spark_ext.epochs.ledger import EpochRow, RangeRow, SinkRow
 from spark_ext.testing import Crash, DifferenceError, Hit, JobUnderTest, Result, Rows, assert_same, differences
-from spark_ext.testing.result import ledger_facts, read_tables
+from spark_ext.testing.result import ledger_facts, read_tables, sink_fact
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 Table = Sequence[Mapping[str, Any]]
@@ -194,6 +195,12 @@ def test_the_version_of_a_table_counts_by_its_content(table: str) -> None:
     assert by_version[1] == by_version[2], "compacted"
     assert by_version[0] != by_version[1] != by_version[3]
     assert facts(table, sinks=at(table, -1))[0]["sink events"].startswith("3 of 0 rows"), "not there yet"
+
+
+def test_a_moment_is_the_same_whatever_its_zone_is_called() -> None:
+    other = NOON.astimezone(ZoneInfo("Europe/Berlin"))
+    assert sink_fact(1, [{"at": NOON}]) == sink_fact(1, [{"at": other}])
+    assert differences(result(t=rows(1, at=NOON)), {"t": rows(1, at=other)}) == []
 
 
 def test_a_table_that_is_not_compared_is_not_opened(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from spark_ext.epochs.points import POINTS
-from spark_ext.testing import EVENTS, IN_OPERATOR, Crash, CrashInOperator, Restart, Rows, Start, Stop, random_walk
+from spark_ext.testing import EVENTS, IN_OPERATOR, Crash, CrashInOperator, Restart, Rows, Start, Stop, events, random_walk
 
 WALKS = [random_walk(seed, sinks=["a", "b", "c"]) for seed in range(200)]
 
@@ -72,3 +72,8 @@ def test_rows_and_points_of_ones_own() -> None:
     walk = random_walk(5, points=["after_sinks"], batches=(2, 2), make_rows=lambda dice, number: [{"n": number, "x": dice.random()}])
     assert [rows[0]["n"] for rows in walk.batches] == [0, 1]
     assert {step.point for step in walk.steps if isinstance(step, Crash)} == {"after_sinks"}
+
+
+def test_a_maker_of_rows_may_serve_many_walks() -> None:
+    make = events()
+    assert [random_walk(seed, make_rows=make) for seed in (1, 2, 1)] == [random_walk(seed) for seed in (1, 2, 1)]
