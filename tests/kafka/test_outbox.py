@@ -220,6 +220,7 @@ def test_a_crash_between_rows_and_mark_shows_what_each_delivery_promises(
     assert seen(broker, topic, 2)[0] == expected
 
 
+@pytest.mark.slow
 def test_following_publishes_as_epochs_come_and_waits_for_the_broker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Broker() as own:
         own.create_topic("outbox-follow")

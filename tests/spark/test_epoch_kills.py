@@ -51,7 +51,7 @@ class Killed:
             return Settings(str(self.folder), follow=life < len(kills), kill=kill, up=str(self.up)).command
 
         self.feed()
-        within = (0, 4) if None in kills else (TIMEOUT_S, TIMEOUT_S)  # or it kills itself
+        within = (0, 10) if None in kills else (TIMEOUT_S, TIMEOUT_S)  # long enough for an epoch or two; or it kills itself
         lives = kill_cycles(
             command, cycles=len(kills), seed=self.seed, within=within, is_up=self.up.exists, after_death=self.feed, timeout_s=TIMEOUT_S
         )
