@@ -70,7 +70,7 @@ def account_for(counted: Counted, planned: Sequence[Span], pipeline: Pipeline, *
     by_source: Counter[str] = Counter()
     for account in counted.accounts:
         by_source.update(account.counts)
-    read = sum(one.read for one in ranges) if ranges else 0 if pipeline.is_derived else counted.rows
+    read = sum(one.read for one in ranges) if ranges else 0 if pipeline.is_derived else counted.rows or 0
     kinds = {kind: by_kind[kind] for kind in KINDS} | {"filtered": by_source["filtered"]}
     if not any(sink.counts_as == "dead" for sink in pipeline.sinks.values()):
         kinds["dead"] = by_source["dead"]  # another pipeline's to keep

@@ -108,7 +108,7 @@ class Committer:
             self._check_schemas(frames)
             planned = self._planned(batch.batch_id)
             with lasted("read"):
-                counted = self._look(epoch, frames)
+                counted = self._look(epoch, frames, planned)
             reach("after_read", batch.batch_id)
             given_up = self._given_up(batch.batch_id)
             account = account_for(counted, planned, self._pipeline, given_up=given_up)
@@ -193,9 +193,16 @@ class Committer:
             fit(schema_of_frame(frame), schema_of(DeltaTable(sink.path)), path=sink.path, evolve=sink.evolve, own=own)
             self._fitting.add(name)
 
-    def _look(self, epoch: Epoch, frames: dict[str, DataFrame]) -> Counted:
+    def _look(self, epoch: Epoch, frames: dict[str, DataFrame], planned: Sequence[Span]) -> Counted:
         counting = [name for name, sink in self._pipeline.sinks.items() if sink.counts_as is not None]
-        return look(epoch.rows, frames, counting=counting, event_time=self._pipeline.event_time, most=self._pipeline.driver_rows)
+        return look(
+            epoch.rows,
+            frames,
+            counting=counting,
+            event_time=self._pipeline.event_time,
+            offsets=sum(one.end - one.start for one in planned) if planned else None,
+            most=self._pipeline.driver_rows,
+        )
 
     def _check_balance(self, account: AccountedFor, epoch: Epoch) -> None:
         if account.is_balanced:

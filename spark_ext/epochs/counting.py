@@ -1,7 +1,8 @@
 """Look at a batch once: how many rows each sink gets, what the source says it read, and between which event times.
 
-The batch is counted first, which computes it. What a small one became comes to the driver in one more Spark job, for all sinks together,
-and is counted there. What a large one became is counted by Spark in one job, and only the rows of its small sinks come to the driver.
+What a small batch became comes to the driver in one Spark job, for all sinks together, and is counted there. That a batch is small its
+offsets say, else it is counted first. What a large one became is counted by Spark in one job, and only the rows of its small sinks come to
+the driver.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
@@ -25,6 +27,7 @@ __all__ = ["Account", "Counted", "look"]
 
 ACCOUNTS: Final = "\0accounts"  # beside the names of sinks, which people give
 SINK: Final = "sink"
+TOO_LARGE: Final = "spark.driver.maxResultSize"  # what Spark names when a route has made many rows of few
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Counted:
 
     Attributes
     ----------
-    rows : int
-        Rows of the batch but the source's accounts.
+    rows : int or None
+        Rows of the batch but the source's accounts; None if its offsets are known.
     by_sink : mapping of str to int
         Rows for each sink that was given a frame.
     accounts : sequence of Account
@@ -54,7 +57,7 @@ class Counted:
         The rows themselves, of sinks that get few.
     """
 
-    rows: int
+    rows: int | None
     by_sink: Mapping[str, int]
     accounts: Sequence[Account]
     first_event: datetime | None
@@ -68,6 +71,7 @@ def look(
     *,
     counting: Sequence[str],
     event_time: str | None,
+    offsets: int | None,
     most: int,
 ) -> Counted:
     """Count a persisted batch and what was made of it, and bring what is small.
@@ -82,26 +86,30 @@ def look(
         Sinks whose rows are input rows.
     event_time : str, optional
         Column of those rows whose bounds are wanted.
+    offsets : int, optional
+        How many offsets the batch has.
     most : int
         A sink with at most so many rows is brought.
     """
-    rows = batch.count()
+    size = batch.count() if offsets is None else offsets
+    rows = size if offsets is None else None
     extra = {ACCOUNTS: accounts(batch)} if RANGE in batch.columns and SOURCE in batch.columns else {}
-    if rows <= most:
-        brought = _bring({**frames, **extra}, most=most)
+    if size <= most:
+        # A job costs by its stages and tasks. Counted rows lie ready: one task fetches them. Others are computed by as many as there are.
+        brought = _bring({**frames, **extra}, most=most, tasks=None if offsets is not None else 1)
         if brought is not None:
             return _counted(rows, brought, frames, counting, event_time)
     return _counted_by_spark(rows, frames, extra, counting, event_time, most)
 
 
 def _counted(
-    rows: int, brought: Mapping[str, pa.Table], frames: Mapping[str, DataFrame], counting: Sequence[str], event_time: str | None
+    rows: int | None, brought: Mapping[str, pa.Table], frames: Mapping[str, DataFrame], counting: Sequence[str], event_time: str | None
 ) -> Counted:
     bounds = [_bounds(brought[name].column(event_time)) for name in counting if name in frames and event_time in brought[name].column_names]
     first, last = _widest(bounds)
     told = _accounts(brought)
     return Counted(
-        rows - len(told),
+        None if rows is None else rows - len(told),
         {name: brought[name].num_rows for name in frames},
         told,
         first,
@@ -111,7 +119,12 @@ def _counted(
 
 
 def _counted_by_spark(
-    rows: int, frames: Mapping[str, DataFrame], extra: Mapping[str, DataFrame], counting: Sequence[str], event_time: str | None, most: int
+    rows: int | None,
+    frames: Mapping[str, DataFrame],
+    extra: Mapping[str, DataFrame],
+    counting: Sequence[str],
+    event_time: str | None,
+    most: int,
 ) -> Counted:
     none = F.lit(None).cast("bigint")
     each = [
@@ -131,18 +144,24 @@ def _counted_by_spark(
     brought = _bring({**{name: frame for name, frame in frames.items() if 0 < by_sink[name] <= most}, **extra}, most=None) or {}
     told = _accounts(brought)
     few = {name: table for name, table in brought.items() if name in frames}
-    return Counted(rows - len(told), by_sink, told, first, last, few)
+    return Counted(None if rows is None else rows - len(told), by_sink, told, first, last, few)
 
 
-def _bring(frames: Mapping[str, DataFrame], *, most: int | None) -> dict[str, pa.Table] | None:
+def _bring(frames: Mapping[str, DataFrame], *, most: int | None, tasks: int | None = None) -> dict[str, pa.Table] | None:
     """Bring several frames to the driver in one job, each with its own columns; None if they have more than `most` rows together."""
     if not frames:
         return {}
     # By place: two frames may have one name for columns of two types.
     parts = [frame.select(F.lit(at).alias(SINK), _as_struct(frame).alias(f"s{at}")) for at, frame in enumerate(frames.values())]
     united = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
-    # In one task: a limit over several would shuffle, and a small job costs as many milliseconds as it has tasks and stages.
-    table = (united if most is None else united.coalesce(1).limit(most + 1)).toArrow().combine_chunks()
+    if tasks == 1 and most is not None:
+        united = united.coalesce(1).limit(most + 1)  # over several tasks a limit would shuffle
+    try:
+        table = united.toArrow().combine_chunks()
+    except PySparkException as error:
+        if TOO_LARGE in str(error):
+            return None
+        raise
     if most is not None and table.num_rows > most:
         return None
     sinks, found = table.column(SINK).to_numpy(), {}

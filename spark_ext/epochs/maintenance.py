@@ -60,7 +60,7 @@ class Rules:
         Commits after which the state of a table's log is written down, so that it opens fast.
     """
 
-    every: int = 20
+    every: int = 100
     keep: timedelta = timedelta(days=30)
     keep_epochs: int = 1_000
     small_bytes: int = 16 * 1024 * 1024
