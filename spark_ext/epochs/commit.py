@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -33,6 +32,7 @@ from spark_ext.delta.fit import fit, schema_of, schema_of_frame
 from spark_ext.delta.rules import OWN
 from spark_ext.epochs.accounting import AccountedFor, account_for
 from spark_ext.epochs.counting import Counted, look
+from spark_ext.epochs.guard import rewind_command
 from spark_ext.epochs.ledger import EpochRow, Ledger, SinkRow
 from spark_ext.epochs.maintenance import maintain
 from spark_ext.epochs.offsets import Span
@@ -49,7 +49,6 @@ __all__ = ["Committer"]
 MS: Final = 1_000
 EPOCH_COLUMN: Final = "epoch"
 SEQ_COLUMN: Final = "seq"
-RELEASE: Final = version("millrace")
 
 _log = logging.getLogger(__name__)
 
@@ -87,10 +86,13 @@ class Committer:
         self._pipeline, self._route, self._ledger = pipeline, route, ledger
         self._token, self._first_epoch, self._planned, self._now = token, first_epoch, planned, now
         self._app_id = pipeline.checkpoint.app_id
+        self._release = version("millrace")
         self._has_attempts = any(sink.delivery == "at_most_once" for sink in pipeline.sinks.values())
         self._looked: dict[str, datetime] = {}
         self._fitting: set[str] = set()
-        self._versions: dict[str, tuple[str, int]] = {}  # table id and version after the last epoch, by sink
+        self._ids: dict[str, str] = {}  # of the tables, by sink
+        self._versions: dict[str, int] = {}  # after the last epoch, by sink
+        self._rewind = rewind_command(pipeline.checkpoint, ledger, "<where>")
 
     def __call__(self, batch: Batch) -> None:
         """Make an epoch of a batch; steps as in the module's text."""
@@ -105,7 +107,7 @@ class Committer:
         try:
             # 2. Persist and count, and see whether rows and tables fit.
             frames = self._frames(epoch)
-            self._check_schemas(frames)
+            self._check_tables(frames)
             planned = self._planned(batch.batch_id)
             with lasted("read"):
                 counted = self._look(epoch, frames, planned)
@@ -154,7 +156,7 @@ class Committer:
             ranges=account.ranges,
             sinks=rows,
             durations_ms=lasted.milliseconds,
-            release=RELEASE,
+            release=self._release,
         )
         self._ledger.append(row, app_id=self._app_id)
         reach("after_ledger", batch.batch_id)
@@ -183,15 +185,28 @@ class Committer:
             )
         return frames
 
-    def _check_schemas(self, frames: dict[str, DataFrame]) -> None:
-        """Refuse rows that do not fit their table before any row is read; later changes are found by the writers."""
+    def _check_tables(self, frames: dict[str, DataFrame]) -> None:
+        """Refuse a table that is not the one it was, and rows that do not fit their table, before any row is read."""
         for name, frame in frames.items():
-            sink = self._pipeline.sinks[name]
-            if name in self._fitting or not DeltaTable.is_deltatable(sink.path):
+            sink, table = self._pipeline.sinks[name], open_table(self._pipeline.sinks[name].path)
+            known, found = self._ids.get(name), None if table is None else str(table.metadata().id)
+            if known is not None and found != known:
+                raise EpochError(
+                    "write to",
+                    "sink",
+                    name,
+                    expected=f"table {known} in {sink.path}",
+                    got="none" if found is None else f"table {found}",
+                    why="it was taken away or made anew while the pipeline ran; its rows would be missing",
+                    todo=f"put it back and start again, or start from where it is whole: {self._rewind}",
+                )
+            if table is None:
                 continue
-            own = {Outbox: (EPOCH_COLUMN, SEQ_COLUMN), History: OWN}.get(type(sink), ())
-            fit(schema_of_frame(frame), schema_of(DeltaTable(sink.path)), path=sink.path, evolve=sink.evolve, own=own)
-            self._fitting.add(name)
+            self._ids[name] = str(found)
+            if name not in self._fitting:  # a later change is found by the writers
+                own = {Outbox: (EPOCH_COLUMN, SEQ_COLUMN), History: OWN}.get(type(sink), ())
+                fit(schema_of_frame(frame), schema_of(table), path=sink.path, evolve=sink.evolve, own=own)
+                self._fitting.add(name)
 
     def _look(self, epoch: Epoch, frames: dict[str, DataFrame], planned: Sequence[Span]) -> Counted:
         counting = [name for name, sink in self._pipeline.sinks.items() if sink.counts_as is not None]
@@ -233,7 +248,7 @@ class Committer:
         metadata = {"pipeline": self._pipeline.name, "epoch": str(epoch.epoch)}
         txn = None if sink.delivery == "at_least_once" else Txn(self._app_id, epoch.batch_id, metadata)
         written = self._into(sink, _numbered(rows, epoch.epoch) if isinstance(sink, Outbox) else rows, txn)
-        self._versions[name] = (_table_id(sink.path), written.version)
+        self._versions[name] = int(written.version)
         return self._sink_row(name, sink, expected, written.writer)
 
     @staticmethod
@@ -247,10 +262,10 @@ class Committer:
                 return append(rows, sink.path, txn=txn, evolve=sink.evolve)
 
     def _sink_row(self, name: str, sink: Sink, rows: int, writer: str | None) -> SinkRow:
-        if name not in self._versions and DeltaTable.is_deltatable(sink.path):
-            table = DeltaTable(sink.path)
-            self._versions[name] = (str(table.metadata().id), table.version())
-        table_id, at = self._versions.get(name, ("", -1))
+        if (name not in self._versions or name not in self._ids) and (table := open_table(sink.path)) is not None:
+            self._versions.setdefault(name, table.version())
+            self._ids[name] = str(table.metadata().id)
+        table_id, at = self._ids.get(name, ""), self._versions.get(name, -1)
         return SinkRow(name, sink.path, table_id, type(sink).__name__.lower(), sink.counts_as, rows, at, writer)
 
 
@@ -260,10 +275,6 @@ def _numbered(rows: DataFrame | pa.Table, epoch: int) -> DataFrame | pa.Table:
         numbers = pa.array(np.arange(len(rows), dtype=np.int64))
         return rows.append_column(EPOCH_COLUMN, pa.array(np.full(len(rows), epoch, np.int64))).append_column(SEQ_COLUMN, numbers)
     return rows.withColumns({EPOCH_COLUMN: F.lit(epoch).cast("bigint"), SEQ_COLUMN: F.monotonically_increasing_id()})
-
-
-def _table_id(path: str) -> str:
-    return str(DeltaTable(path).metadata().id)
 
 
 class _Durations:
