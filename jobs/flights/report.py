@@ -17,7 +17,7 @@ NEW_YORK: Final = "America/New_York"
 PLOT: Final = "delays_by_hour.png"
 BUSIEST: Final = 10
 WIDEST: Final = 110
-COUNTS: Final = ("read", "accepted", "late", "dead", "lost")
+COUNTS: Final = ("read", "accepted", "late", "dead")
 HOUR: Final = 60
 HOUR_MS: Final = 3_600_000
 FEWEST_FLIGHTS: Final = 50  # a mean over fewer says nothing
@@ -136,7 +136,7 @@ def _ledger_table(ledger: pd.DataFrame) -> Table:
     for pipeline, ours in ledger.groupby("pipeline"):
         counts = [f"{int(ours[name].sum()):,}" for name in COUNTS]
         table.add_row(str(pipeline), f"{len(ours):,}", *counts, f"{int(ours['is_balanced'].sum()):,}")
-    table.caption = "rows that were read, and what became of them; hours and routes read a table, not the topic"
+    table.caption = "rows read, and what became of them; hours and routes read a table"
     return table
 
 
