@@ -49,12 +49,15 @@ imports: setup ## imports only go down
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: setup ## the way in against Spark's connector, small batches, keyed state, the layer, the demo
+bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, the layer, the demo
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.ingest --parts --rounds 5
 	@$(BIN)/python -m benchmarks.ingest.decoders
 	@$(BIN)/python -m benchmarks.ingest.latency
 	@$(BIN)/python -m benchmarks.state
+	@$(BIN)/python -m benchmarks.epochs
+	@$(BIN)/python -m benchmarks.epochs.latency measure
+	@$(BIN)/python -m benchmarks.epochs.writers
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 

@@ -106,11 +106,16 @@ def measure(
     print(
         f"memory {steady[0] / 2**20:,.0f} MiB at {skip:g} s, {steady[-1] / 2**20:,.0f} MiB at the end, {max(steady) / 2**20:,.0f} at most"
     )
-    names = ledger[-1].durations_ms
+    steady_rows = [row for row in ledger if (row.started_at - ledger[0].started_at).total_seconds() >= skip]
+    between_ms = np.diff([row.committed_at.timestamp() for row in steady_rows]) * 1000
     print(
-        "of an epoch, median ms: "
-        + ", ".join(f"{name} {np.median([row.durations_ms.get(name, 0) for row in ledger]):.0f}" for name in names)
+        f"between two epochs {np.median(between_ms):.0f} ms median, {np.percentile(between_ms, 99):.0f} ms p99; of an epoch: ",
+        end="",
     )
+    parts = {name: [row.durations_ms.get(name, 0) for row in steady_rows] for name in ledger[-1].durations_ms}
+    print(", ".join(f"{name} {np.median(took):.0f} / {np.percentile(took, 99):.0f}" for name, took in parts.items()))
+    slowest = sorted(range(len(between_ms)), key=lambda at: -between_ms[at])[:3]
+    print("slowest: " + ", ".join(f"epoch {steady_rows[at + 1].epoch} {between_ms[at]:.0f} ms" for at in slowest))
 
 
 def _ages(ledger: list[epochs.EpochRow], table: DeltaTable, skip: float) -> tuple[NDArray[np.float64], int]:
