@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StructType
 
 from spark_ext.delta.commits import commits, open_table, skipped, written_by
-from spark_ext.delta.fit import Fit, check_keys, fit, quoted, schema_of, schema_of_frame
+from spark_ext.delta.fit import Fit, check_keys, fit, schema_of, schema_of_frame
 from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
 from spark_ext.delta.txn import WRITE, Stamp, Txn, Written
+from spark_ext.names import quoted
 
 __all__ = ["append", "history", "upsert"]
 

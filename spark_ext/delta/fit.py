@@ -15,8 +15,9 @@ from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
 
 from spark_ext.delta.types import is_safe, stored_type
 from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.names import quoted
 
-__all__ = ["Fit", "check_keys", "fit", "quoted", "schema_of", "schema_of_frame"]
+__all__ = ["Fit", "check_keys", "fit", "schema_of", "schema_of_frame"]
 
 UTC: Final = pa.timestamp("us", "UTC")
 FORBIDDEN: Final = " ,;{}()\n\t="  # Delta refuses them in names
@@ -201,14 +202,3 @@ def schema_of_frame(frame: DataFrame) -> pa.Schema:
         raise SchemaError(
             "write", "rows", frame.schema.simpleString(), expected="types that Arrow has", got=str(error), todo="cast the columns"
         ) from error
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as Spark reads it, whatever is in it.
-
-    Examples
-    --------
-    >>> quoted("a.b`c")
-    '`a.b``c`'
-    """
-    return "`" + name.replace("`", "``") + "`"

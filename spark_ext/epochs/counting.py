@@ -22,6 +22,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 
 from spark_ext.ingest import accounts
 from spark_ext.ingest.tags import RANGE, RANGE_COUNTS, SOURCE
+from spark_ext.names import column
 
 __all__ = ["Account", "Counted", "look"]
 
@@ -130,7 +131,7 @@ def _counted_by_spark(
     each = [
         frame.select(
             F.lit(at).alias(SINK),
-            (F.unix_micros(_quoted(event_time)) if event_time and name in counting and event_time in frame.columns else none).alias("us"),
+            (F.unix_micros(column(event_time)) if event_time and name in counting and event_time in frame.columns else none).alias("us"),
         )
         for at, (name, frame) in enumerate(frames.items())
     ]
@@ -174,7 +175,7 @@ def _bring(frames: Mapping[str, DataFrame], *, most: int | None, tasks: int | No
 
 def _as_struct(frame: DataFrame) -> Column:
     # In the rows of other frames the struct is null, and so are its fields, whatever they promise.
-    return F.struct(*(_quoted(each) for each in frame.columns)).cast(_nullable(frame.schema))
+    return F.struct(*(column(each) for each in frame.columns)).cast(_nullable(frame.schema))
 
 
 def _nullable(kind: DataType) -> DataType:
@@ -201,7 +202,3 @@ def _bounds(times: pa.ChunkedArray | pa.Array) -> tuple[datetime | None, datetim
 def _widest(bounds: Sequence[tuple[datetime | None, datetime | None]]) -> tuple[datetime | None, datetime | None]:
     known = [(first, last) for first, last in bounds if first is not None and last is not None]
     return (min(first for first, _ in known), max(last for _, last in known)) if known else (None, None)
-
-
-def _quoted(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from spark_ext.epochs.ledger import EpochRow, Ledger
 from spark_ext.errors import EpochError
+from spark_ext.names import quoted
 
 __all__ = ["TableVersion", "create_views", "epoch_at", "read", "versions"]
 
@@ -132,7 +133,7 @@ def _load(spark: SparkSession, sink: str, known: Mapping[str, TableVersion], pip
 
 
 def _quoted(name: str) -> str:
-    return name if name.isidentifier() and name.isascii() else "`" + name.replace("`", "``") + "`"
+    return name if name.isidentifier() and name.isascii() else quoted(name)
 
 
 def _unknown(ledger: Ledger, pipeline: str, expected: str, got: str, todo: str) -> EpochError:

@@ -34,7 +34,8 @@ from pyspark.sql.types import (
 )
 
 from spark_ext.errors import SettingsError
-from spark_ext.ingest.schema import FLOATS, column
+from spark_ext.ingest.schema import FLOATS
+from spark_ext.names import column
 
 __all__ = ["Condition", "Conditions", "check_conditions", "conditions_from_json", "conditions_to_json", "matches", "to_column"]
 

@@ -26,8 +26,9 @@ from spark_ext.ingest.filters import to_column
 from spark_ext.ingest.format import Format
 from spark_ext.ingest.records import Records
 from spark_ext.ingest.scanner import Found, Scanner
-from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark, column
+from spark_ext.ingest.schema import FLOATS, TIMES, check_for_spark
 from spark_ext.ingest.tags import DEAD, RANGE, RANGE_TYPE, SOURCE
+from spark_ext.names import column
 
 __all__ = ["JsonFormat"]
 

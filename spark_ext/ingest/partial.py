@@ -13,8 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DecimalType, IntegralType, LongType, StructField, StructType, TimestampType
 
 from spark_ext.errors import SchemaError, SettingsError
-from spark_ext.ingest.schema import FLOATS, NESTED, column
+from spark_ext.ingest.schema import FLOATS, NESTED
 from spark_ext.ingest.tags import DEAD, TAGS, accepted
+from spark_ext.names import column
 
 __all__ = ["PANE_START", "PartialAggregate"]
 

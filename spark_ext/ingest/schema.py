@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
     BooleanType,
@@ -30,7 +28,7 @@ from pyspark.sql.types import (
 from spark_ext.errors import SchemaError
 from spark_ext.ingest.tags import TAGS
 
-__all__ = ["EPOCH", "EPOCH_UNITS", "FLOATS", "TIMES", "check_flat", "check_for_spark", "check_schema", "column"]
+__all__ = ["EPOCH", "EPOCH_UNITS", "FLOATS", "TIMES", "check_flat", "check_for_spark", "check_schema"]
 
 TIMES: Final = (TimestampType, DateType)
 FLOATS: Final = (FloatType, DoubleType)
@@ -41,11 +39,6 @@ NESTED: Final = (StructType, ArrayType, MapType)
 EPOCH: Final = "epoch"  # metadata of a timestamp that is a number: of which unit since 1970
 EPOCH_UNITS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNCHECKED_INSIDE: Final = (*TIMES, *FLOATS)  # their checks look at top-level columns only
-
-
-def column(name: str) -> Column:
-    """Return the column of exactly this name, dots and backticks included."""
-    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def check_schema(schema: StructType, event_time: str | None, earliest: datetime | None) -> None:

@@ -23,6 +23,7 @@ from pyspark.sql.streaming.state import GroupState, GroupStateTimeout
 from pyspark.sql.types import StructType
 
 from spark_ext.errors import SchemaError, SettingsError, StateError
+from spark_ext.names import column
 from spark_ext.state.buckets import check_buckets, labels
 from spark_ext.state.codec import BucketState, Identity, decode, encode
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
@@ -137,7 +138,7 @@ def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucket
 def _packed(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], buckets: int, control: Control | None) -> DataFrame:
     # By place: mapInArrow takes no name with a dot in it, and a user's name may be one of ours.
     named = {f"c{at}": name for at, name in enumerate(columns)}
-    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(F.col(_quoted(name)).alias(place) for place, name in named.items()))
+    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(column(name).alias(place) for place, name in named.items()))
     if control is None or not frame.isStreaming:
         return rows
     empty = [F.lit(None).cast(frame.schema[name].dataType).alias(place) for place, name in named.items()]
@@ -148,11 +149,7 @@ def _packed(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucke
 def _bucket(keys: Sequence[str], buckets: int) -> Column:
     if not keys:
         return F.lit(0)
-    return F.pmod(F.xxhash64(*(F.col(_quoted(name)) for name in keys)), F.lit(buckets)).cast("int")
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    return F.pmod(F.xxhash64(*(column(name) for name in keys)), F.lit(buckets)).cast("int")
 
 
 @dataclass(frozen=True, slots=True)

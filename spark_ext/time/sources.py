@@ -21,6 +21,7 @@ from pyspark.sql.types import TimestampType
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.ingest.tags import EVENT_CLOCK
+from spark_ext.names import quoted
 from spark_ext.time.idle import BEAT, IdleWatch
 
 __all__ = ["AHEAD", "EARLIEST", "SOURCE_NAME", "WATERMARK_TIME", "guarded", "union", "with_watermark"]
@@ -51,7 +52,7 @@ def guarded(time: str | Column, *, earliest: datetime = EARLIEST, ahead: timedel
             "guard", "event time", str(time), expected="earliest with a zone, in 1970 or later, and ahead >= 0",
             got=f"{earliest!r} and {ahead!r}", todo="correct it",
         )  # fmt: skip
-    column = F.col(_quoted(time)) if isinstance(time, str) else time
+    column = F.col(quoted(time)) if isinstance(time, str) else time
     latest = F.unix_micros(F.current_timestamp()) + ahead // MICROSECOND
     return F.when((column >= F.lit(earliest)) & (F.unix_micros(column) <= latest), column)
 
@@ -161,7 +162,7 @@ def union(
         parts.append(part if idle is None or not frame.isStreaming else idle.observed(part, name, F.col(WATERMARK_TIME)))
     joined = reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), parts)
     last = (SOURCE_NAME, WATERMARK_TIME)
-    return joined.select(*(_quoted(name) for name in joined.columns if name not in last), *last)
+    return joined.select(*(quoted(name) for name in joined.columns if name not in last), *last)
 
 
 def _watermarked(rows: DataFrame, event_time: str, lateness: timedelta, time: Column, beats: DataFrame | None) -> DataFrame:
@@ -187,10 +188,6 @@ def _check(rows: DataFrame, event_time: str, lateness: timedelta) -> None:
         raise _unusable(event_time, "a column of type timestamp", got, "name the column of event time, or cast it")
     for name in {WATERMARK_TIME, BEAT} & set(rows.columns):
         raise _unusable(name, "another name", "one that is added", "give the source its watermark once, or rename the column")
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _unusable(name: str, expected: str, got: str, todo: str) -> SchemaError:

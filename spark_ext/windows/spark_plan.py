@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 
+from spark_ext.names import column
 from spark_ext.state.operator import union_schema
 from spark_ext.state.packing import TAG
 from spark_ext.windows.aggregates.aggregate import Aggregate
@@ -38,16 +39,16 @@ def aggregate(frame: DataFrame, layout: Layout, window: Window) -> DataFrame:
     shape = window.shape
     assert isinstance(shape, Tumbling | Sliding), "obstacle() says so"  # noqa: S101
     schema = from_arrow_schema(union_schema(layout.out_schema))
-    rows = frame.select(*(_quoted(name) for name in layout.in_schema.names))
-    at = F.unix_micros(_quoted(layout.time))
+    rows = frame.select(*(column(name) for name in layout.in_schema.names))
+    at = F.unix_micros(column(layout.time))
     valid = F.coalesce((at >= layout.earliest_us) & (at <= layout.latest_us), F.lit(False))
     every = shape.every_us if isinstance(shape, Sliding) else shape.length_us
-    span = F.window(_quoted(layout.time), _interval(shape.length_us), _interval(every), _interval(shape.offset_us))
+    span = F.window(column(layout.time), _interval(shape.length_us), _interval(every), _interval(shape.offset_us))
     values = [_column(one).cast(from_arrow_type(one.result(layout.types))).alias(name) for name, one in layout.aggregates]  # type: ignore[union-attr]
-    keys = [_quoted(name) for name in layout.keys]
+    keys = [column(name) for name in layout.keys]
     windows = rows.where(valid).groupBy(*keys, span.alias(WINDOW)).agg(*values)
     windows = windows.withColumn(TAG, F.lit(WINDOW)).withColumn(FINAL, F.lit(True))
-    event = F.struct(*(_quoted(name) for name in layout.in_schema.names)).alias(EVENT)
+    event = F.struct(*(column(name) for name in layout.in_schema.names)).alias(EVENT)
     invalid = rows.where(~valid).select(*keys, event, F.lit(INVALID).alias(TAG))
     both = windows.unionByName(invalid, allowMissingColumns=True)
     return both.select(*(_filled(both, field.name).cast(field.dataType).alias(field.name) for field in schema.fields))
@@ -58,23 +59,19 @@ def _column(one: Aggregate) -> Column | None:
         case Count(None):
             return F.count(F.lit(1))
         case Count(str(name)):
-            return F.count(_quoted(name))
+            return F.count(column(name))
         case Sum(name):
-            return F.sum(_quoted(name))
+            return F.sum(column(name))
         case Mean(name):
-            return F.avg(_quoted(name))
+            return F.avg(column(name))
         case Extreme(name, largest):
-            return (F.max if largest else F.min)(_quoted(name))
+            return (F.max if largest else F.min)(column(name))
     return None
 
 
 def _filled(frame: DataFrame, name: str) -> Column:
-    return _quoted(name) if name in frame.columns else F.lit(None)
+    return column(name) if name in frame.columns else F.lit(None)
 
 
 def _interval(microseconds: int) -> str:
     return f"{microseconds} microseconds"
-
-
-def _quoted(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")

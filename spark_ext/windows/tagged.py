@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from spark_ext.names import column
 from spark_ext.state.packing import TAG
 from spark_ext.windows.rows import EVENT, INVALID, LATE, MISSED, OUTSIDE_TAG, WINDOW
 
@@ -47,5 +48,4 @@ def is_rejected() -> Column:
 def _rejected(tagged: DataFrame, tag: str) -> DataFrame:
     names = tagged.columns
     keys = names[names.index(TAG) + 1 : names.index(WINDOW)]
-    quoted = [F.col("`" + name.replace("`", "``") + "`") for name in keys]
-    return tagged.where(F.col(TAG) == tag).select(*quoted, WINDOW, EVENT, *(MISSED if tag == LATE else ()))
+    return tagged.where(F.col(TAG) == tag).select(*map(column, keys), WINDOW, EVENT, *(MISSED if tag == LATE else ()))
