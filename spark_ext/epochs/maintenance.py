@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import DeltaError
 
 from spark_ext.delta.arrow import read_arrow
@@ -33,7 +33,9 @@ SLACK: Final = timedelta(days=1)  # between the age of an epoch and that of the 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 HISTORY: Final = 1_000  # commits
+RETAINED_AT_ONCE: Final = 10  # a tenth of the epochs that stay must be due to leave
 VACUUM: Final = "VACUUM END"
+FAST: Final = WriterProperties(compression="ZSTD", compression_level=1)  # half the time of delta-rs's level 4, files as small
 
 Work = Literal["retention", "compact", "vacuum", "log checkpoint", "retain epochs", "skipped"]
 
@@ -53,19 +55,20 @@ class Rules:
     small_bytes, small_files : int
         A table with at least so many files below this size is compacted.
     target_bytes : int
-        Size of the files that compaction makes.
+        Size of the files that compaction makes. A table whose small files together are as large is compacted, too, so one compaction
+        rewrites about this much, and what came in `every` epochs: the stream waits for it. Larger files read faster.
     vacuum_every : timedelta
         Time between two looks for files that no version within `keep` needs.
     log_commits : int
         Commits after which the state of a table's log is written down, so that it opens fast.
     """
 
-    every: int = 100
+    every: int = 10
     keep: timedelta = timedelta(days=30)
     keep_epochs: int = 1_000
-    small_bytes: int = 16 * 1024 * 1024
+    small_bytes: int = 8 * 1024 * 1024
     small_files: int = 50
-    target_bytes: int = 128 * 1024 * 1024
+    target_bytes: int = 16 * 1024 * 1024
     vacuum_every: timedelta = timedelta(days=1)
     log_commits: int = 50
 
@@ -165,7 +168,7 @@ def _aged(ledger: Ledger, pipeline: str, before: datetime) -> list[int]:
 
 
 def _retain(ledger: Ledger, pipeline: str, gone: Sequence[int], rules: Rules, now: datetime) -> tuple[Work, str] | None:
-    if len(gone) < rules.every:  # each time rewrites a file
+    if len(gone) * RETAINED_AT_ONCE < rules.keep_epochs or not gone:  # each time rewrites a file
         return None
     name, before = pipeline.replace("'", "''"), (now - rules.keep).astimezone(UTC).isoformat()
     ledger.table().delete(f"pipeline = '{name}' AND epoch <= {gone[-1]} AND committed_at < '{before}'")
@@ -191,9 +194,10 @@ def _days(text: str | None) -> int | None:
 
 def _compact(table: DeltaTable, rules: Rules) -> tuple[Work, str] | None:
     sizes = pa.table(table.get_add_actions()).column("size_bytes")
-    if (pc.sum(pc.less(sizes, rules.small_bytes)).as_py() or 0) < rules.small_files:
+    small = sizes.filter(pc.less(sizes, rules.small_bytes))
+    if len(small) < 2 or (len(small) < rules.small_files and pc.sum(small).as_py() < rules.target_bytes):
         return None
-    done = table.optimize.compact(target_size=rules.target_bytes)
+    done = table.optimize.compact(target_size=rules.target_bytes, writer_properties=FAST)
     if not done["numFilesRemoved"]:
         return None
     return "compact", f"{done['numFilesRemoved']} files are {done['numFilesAdded']} now"

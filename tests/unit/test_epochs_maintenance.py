@@ -58,6 +58,16 @@ def test_small_files_become_one_and_rows_stay(world: World) -> None:
     assert readable(world) == wanted(range(6, 10))
 
 
+def test_few_files_are_compacted_once_they_fill_one(world: World) -> None:
+    sizes = [file.stat().st_size for file in files(world, "facts")]
+    more = replace(FEW, small_files=1_000, target_bytes=sum(sizes) + 1)
+    assert not [one for one in look(world, more) if one.work == "compact"]
+    assert Done("facts", "compact", "10 files are 1 now") in look(world, replace(more, target_bytes=sum(sizes)))
+    world.epoch(10, at=NOW)
+    alone = replace(more, target_bytes=1, small_bytes=min(sizes) + 1)
+    assert not [one for one in look(world, alone) if one.work == "compact"], "one small file beside a large one stays"
+
+
 def test_nothing_is_due_twice(world: World) -> None:
     look(world)
     before = {name: DeltaTable(sink.path).version() for name, sink in world.sinks.items()}
