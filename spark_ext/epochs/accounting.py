@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from spark_ext.epochs.ledger import RangeRow
+from spark_ext.epochs.ledger import KINDS, RangeRow, balances
 
 if TYPE_CHECKING:
     from spark_ext.epochs.counting import Counted
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from spark_ext.epochs.pipeline import Pipeline
 
 __all__ = ["AccountedFor", "account_for"]
-
-KINDS: Final = ("accepted", "filtered", "late", "dead", "duplicate", "shed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +27,15 @@ class AccountedFor:
         ``read``, the ways out, ``absent`` and ``lost``.
     ranges : sequence of RangeRow
         By topic and partition.
-    is_balanced : bool
-        Whether both equations of `spark_ext.epochs.ledger.EpochRow` hold.
     """
 
     counts: Mapping[str, int]
     ranges: Sequence[RangeRow]
-    is_balanced: bool
+
+    @property
+    def is_balanced(self) -> bool:
+        """Tell whether both equations hold; see `spark_ext.epochs.ledger.balances`."""
+        return balances(self.counts, self.ranges)
 
     @property
     def text(self) -> str:
@@ -77,8 +77,7 @@ def account_for(counted: Counted, planned: Sequence[Span], pipeline: Pipeline, *
     if pipeline.is_derived:
         kinds["accepted"] = read - sum(kinds[kind] for kind in KINDS if kind != "accepted")
     lost, absent = sum(one.lost for one in ranges), sum(one.absent for one in ranges)
-    is_balanced = read == sum(kinds.values()) and min(kinds.values()) >= 0 and all(one.is_balanced for one in ranges)
-    return AccountedFor({"read": read, **kinds, "absent": absent, "lost": lost}, ranges, is_balanced)
+    return AccountedFor({"read": read, **kinds, "absent": absent, "lost": lost}, ranges)
 
 
 def _ranges(counted: Counted, planned: Sequence[Span]) -> list[RangeRow]:

@@ -19,7 +19,7 @@ from spark_ext.delta.arrow import read_arrow
 from spark_ext.errors import EpochError
 from spark_ext.paths import absolute
 
-__all__ = ["SCHEMA", "EpochRow", "Ledger", "RangeRow", "SinkRow"]
+__all__ = ["COUNTS", "KINDS", "SCHEMA", "EpochRow", "Ledger", "RangeRow", "SinkRow", "balances"]
 
 STAMP: Final = pa.timestamp("us", "UTC")
 RANGE: Final = pa.struct([
@@ -30,7 +30,8 @@ SINK: Final = pa.struct([
     ("name", pa.string()), ("path", pa.string()), ("table_id", pa.string()), ("kind", pa.string()), ("counts_as", pa.string()),
     ("rows", pa.int64()), ("version", pa.int64()), ("writer", pa.string()),
 ])  # fmt: skip
-COUNTS: Final = ("read", "accepted", "filtered", "late", "dead", "duplicate", "shed", "absent", "lost")
+KINDS: Final = ("accepted", "filtered", "late", "dead", "duplicate", "shed")  # what a row that was read becomes
+COUNTS: Final = ("read", *KINDS, "absent", "lost")
 SCHEMA: Final = pa.schema([
     ("pipeline", pa.string()), ("checkpoint_id", pa.string()), ("epoch", pa.int64()), ("batch_id", pa.int64()), ("token", pa.int64()),
     ("started_at", STAMP), ("committed_at", STAMP), ("watermark", STAMP), ("first_event", STAMP), ("last_event", STAMP),
@@ -63,6 +64,23 @@ class RangeRow:
         return self.end - self.start == self.read + self.absent + self.lost
 
 
+def balances(counts: Mapping[str, int], ranges: Sequence[RangeRow]) -> bool:
+    """Tell whether both equations of the ledger hold.
+
+    What was read is the sum of what it became, none of which is below zero: ``accepted`` that is derived is, where more rows came out
+    than were read. And each range is balanced.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        ``read`` and each of `KINDS`.
+    ranges : sequence of RangeRow
+        What was read.
+    """
+    became = [counts[kind] for kind in KINDS]
+    return counts["read"] == sum(became) and min(became) >= 0 and all(one.is_balanced for one in ranges)
+
+
 @dataclass(frozen=True, slots=True)
 class SinkRow:
     """What an epoch did to one sink.
@@ -84,8 +102,9 @@ class SinkRow:
 class EpochRow:
     """One epoch; field by field a row of the ledger.
 
-    ``read = accepted + filtered + late + dead + duplicate + shed`` in a balanced one. `is_derived`: accepted is what is left of the rest,
-    as the pipeline gives out aggregates, not rows. `replay_of`: what was replayed, for an epoch that was not read from the source.
+    ``read = accepted + filtered + late + dead + duplicate + shed``, none below zero, in a balanced one. `is_derived`: accepted is what is
+    left of the rest, as the pipeline gives out aggregates, not rows. `replay_of`: what was replayed, for an epoch that was not read from
+    the source.
     """
 
     pipeline: str
@@ -116,9 +135,8 @@ class EpochRow:
 
     @property
     def is_balanced(self) -> bool:
-        """Tell whether both equations hold."""
-        kinds = self.accepted + self.filtered + self.late + self.dead + self.duplicate + self.shed
-        return self.read == kinds and all(one.is_balanced for one in self.ranges)
+        """Tell whether both equations hold; see `balances`."""
+        return balances({name: getattr(self, name) for name in COUNTS}, self.ranges)
 
     def to_arrow(self) -> pa.Table:
         """Return a table of one row."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from spark_ext.epochs.ledger import EpochRow, Ledger
+from spark_ext.epochs.ledger import KINDS, EpochRow, Ledger
 from spark_ext.epochs.recount_broker import recount_ranges
 from spark_ext.epochs.recount_finding import UNCHECKED, Finding
 from spark_ext.epochs.recount_tables import recount_sinks
@@ -70,8 +70,7 @@ def check_continuity(rows: Sequence[EpochRow]) -> Iterator[Finding]:
                 got = f"{one.read} read, {one.absent} absent, {one.lost} lost"
                 yield Finding(row.epoch, "balance", f"{one.topic}[{one.partition}]", f"{one.end - one.start} offsets", got)
         if not row.is_balanced and all(one.is_balanced for one in row.ranges):
-            parts = ("accepted", "filtered", "late", "dead", "duplicate", "shed")
-            got = ", ".join(f"{getattr(row, name)} {name}" for name in parts)
+            got = ", ".join(f"{getattr(row, kind)} {kind}" for kind in KINDS)
             yield Finding(row.epoch, "balance", "ledger", f"{row.read} read", got)
         if row.ranges and (counted := sum(one.read for one in row.ranges)) != row.read:
             yield Finding(row.epoch, "balance", "ranges", f"{row.read} read", str(counted))
