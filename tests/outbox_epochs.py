@@ -32,10 +32,8 @@ def row(topic: str, value: str, key: str | None = "k", **others: Any) -> Row:
 
 
 def epoch_row(pipeline: str, epoch: int, **others: Any) -> EpochRow:
-    counts = dict.fromkeys(("read", "accepted", "filtered", "late", "dead", "duplicate", "shed", "absent", "lost"), 0)
-    times = {"started_at": NOON, "committed_at": NOON, "watermark": None, "first_event": None, "last_event": None}
     own: dict[str, Any] = {"pipeline": pipeline, "checkpoint_id": "c", "epoch": epoch, "batch_id": epoch, "token": 1}
-    return EpochRow(**{**own, **times, **counts, "is_derived": False, "ranges": [], "sinks": [], **others})
+    return EpochRow(**{**own, "started_at": NOON, "committed_at": NOON, "ranges": [], "sinks": [], **others})
 
 
 @dataclass

@@ -98,7 +98,7 @@ class SinkRow:
     writer: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
     """One epoch; field by field a row of the ledger.
 
@@ -114,19 +114,19 @@ class EpochRow:
     token: int
     started_at: datetime
     committed_at: datetime
-    watermark: datetime | None
-    first_event: datetime | None
-    last_event: datetime | None
-    read: int
-    accepted: int
-    filtered: int
-    late: int
-    dead: int
-    duplicate: int
-    shed: int
-    absent: int
-    lost: int
-    is_derived: bool
+    watermark: datetime | None = None
+    first_event: datetime | None = None
+    last_event: datetime | None = None
+    read: int = 0
+    accepted: int = 0
+    filtered: int = 0
+    late: int = 0
+    dead: int = 0
+    duplicate: int = 0
+    shed: int = 0
+    absent: int = 0
+    lost: int = 0
+    is_derived: bool = False
     ranges: Sequence[RangeRow]
     sinks: Sequence[SinkRow]
     durations_ms: Mapping[str, int] = field(default_factory=dict)

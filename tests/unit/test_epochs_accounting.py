@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def derived(root: Path, **rows: int) -> AccountedFor:
 def written(root: Path, account: AccountedFor) -> EpochRow:
     """Return the epoch as the ledger gives it back."""
     world = World(root)
-    row = replace(row_of("c", 0, 0, token=world.token, ranges=list(account.ranges), sinks=[]), is_derived=True, **account.counts)
+    counts: dict[str, Any] = dict(account.counts)
+    row = replace(row_of("c", 0, 0, token=world.token, ranges=list(account.ranges), sinks=[]), is_derived=True, **counts)
     world.ledger.append(row, app_id="a")
     assert world.ledger.table().to_pyarrow_table().column("is_balanced").to_pylist() == [row.is_balanced]
     (found,) = Ledger(world.ledger.path).rows(PIPELINE)
@@ -60,7 +62,7 @@ def test_more_rows_than_were_read_do_not_balance_though_the_sum_is_right(tmp_pat
 
 
 @pytest.mark.parametrize(("changed", "ranges"), [({"late": 1}, RANGES), ({}, [replace(RANGES[0], read=9)])])
-def test_a_row_too_many_and_a_torn_range_do_not_balance(changed: dict[str, int], ranges: list[RangeRow]) -> None:
+def test_a_row_too_many_and_a_torn_range_do_not_balance(changed: dict[str, Any], ranges: list[RangeRow]) -> None:
     row = row_of("c", 0, 0, ranges=RANGES, sinks=[])
     assert row.is_balanced
     assert not replace(row, ranges=ranges, **changed).is_balanced
