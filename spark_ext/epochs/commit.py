@@ -68,6 +68,8 @@ class Committer:
         Number of the epoch of batch 0.
     planned : callable
         Gives the offsets of a batch by its number; empty if the source has none.
+    replay_of : str, optional
+        What the ledger says was replayed, for rows that do not come from the source.
     now : callable
         The clock, for what the ledger says about times.
     """
@@ -81,10 +83,12 @@ class Committer:
         token: int,
         first_epoch: int,
         planned: Callable[[int], Sequence[Span]],
+        replay_of: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pipeline, self._route, self._ledger = pipeline, route, ledger
-        self._token, self._first_epoch, self._planned, self._now = token, first_epoch, planned, now
+        self._token, self._first_epoch, self._planned = token, first_epoch, planned
+        self._replay_of, self._now = replay_of, now
         self._app_id = pipeline.checkpoint.app_id
         self._release = version("millrace")
         self._has_attempts = any(sink.delivery == "at_most_once" for sink in pipeline.sinks.values())
@@ -131,7 +135,6 @@ class Committer:
             epoch.rows.unpersist()
         # 5. The ledger.
         reach("before_ledger", batch.batch_id)
-        counts = account.counts
         row = EpochRow(
             pipeline=self._pipeline.name,
             checkpoint_id=self._pipeline.checkpoint.checkpoint_id,
@@ -143,19 +146,12 @@ class Committer:
             watermark=batch.watermark,
             first_event=counted.first_event,
             last_event=counted.last_event,
-            read=counts["read"],
-            accepted=counts["accepted"],
-            filtered=counts["filtered"],
-            late=counts["late"],
-            dead=counts["dead"],
-            duplicate=counts["duplicate"],
-            shed=counts["shed"],
-            absent=counts["absent"],
-            lost=counts["lost"],
+            **account.counts,
             is_derived=self._pipeline.is_derived,
             ranges=account.ranges,
             sinks=rows,
             durations_ms=lasted.milliseconds,
+            replay_of=self._replay_of,
             release=self._release,
         )
         self._ledger.append(row, app_id=self._app_id)

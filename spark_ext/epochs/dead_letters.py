@@ -159,32 +159,27 @@ def replay(spark: SparkSession, job: Replayable, *, where: str | None = None, no
                 continue
             known = _Plan(number, DeltaTable(path).version(), where, job.format.to_json())
             _write_plan(path, known)
-        row = _run(spark, job, known, path=path, checkpoint=checkpoint, token=token, now=now)
+        row = _run(spark, job, known, path=path, checkpoint=checkpoint, ledger=ledger, token=token, now=now)
         done += [] if row is None else [row]
     return done
 
 
-class _ReplayLedger(Ledger):
-    """The ledger, in which the rows say what they replayed."""
-
-    def __init__(self, path: str, said: str) -> None:
-        super().__init__(path)
-        self._said = said
-
-    def append(self, row: EpochRow, *, app_id: str) -> None:
-        super().append(replace(row, replay_of=self._said), app_id=app_id)
-
-
 def _run(
-    spark: SparkSession, job: Replayable, planned: _Plan, *, path: str, checkpoint: Checkpoint, token: int, now: datetime | None
+    spark: SparkSession,
+    job: Replayable,
+    planned: _Plan,
+    *,
+    path: str,
+    checkpoint: Checkpoint,
+    ledger: Ledger,
+    token: int,
+    now: datetime | None,
 ) -> EpochRow | None:
     rows = decode(_selected(spark, planned, path), format_from_json(planned.format)).persist()
     try:
         if rows.isEmpty():
             _forget_plan(path, planned.number)
             return None
-        said = f"dead letters {json.dumps({'table': path, 'version': planned.version, 'where': planned.where})}"
-        ledger = _ReplayLedger(job.pipeline.ledger, said)
         sinks = {**job.pipeline.sinks, MARKS: Append(f"{path}_{MARKS}")}
         pipeline = replace(job.pipeline, checkpoint=checkpoint, sinks=sinks)
 
@@ -193,9 +188,16 @@ def _run(
             return {**job.route(epoch), MARKS: marks}
 
         last = ledger.last(checkpoint.pipeline)
-        first_epoch = 0 if last is None else last.epoch + 1 - planned.number
-        clock = {} if now is None else {"now": lambda: now}
-        committer = Committer(pipeline, route, ledger=ledger, token=token, first_epoch=first_epoch, planned=lambda _: [], **clock)
+        committer = Committer(
+            pipeline,
+            route,
+            ledger=ledger,
+            token=token,
+            first_epoch=0 if last is None else last.epoch + 1 - planned.number,
+            planned=lambda _: [],
+            replay_of=f"dead letters {json.dumps({'table': path, 'version': planned.version, 'where': planned.where})}",
+            now=lambda: now or datetime.now(UTC),
+        )
         committer(Batch(planned.number, rows, BEFORE_ALL, checkpoint.app_id))
         return ledger.last(checkpoint.pipeline)
     finally:
