@@ -21,7 +21,7 @@ test: check test-unit ## checks and all tests but the slow ones
 	@$(BIN)/pytest tests/spark tests/kafka -m "not slow"
 
 test-unit: setup ## tests without a JVM and examples in docstrings, on all cores
-	@$(BIN)/pytest tests/unit spark_ext jobs -m "not slow" --numprocesses auto
+	@$(BIN)/pytest tests/unit sketches spark_ext jobs -m "not slow" --numprocesses auto
 
 test-spark: setup ## tests with a local Spark session
 	@$(BIN)/pytest tests/spark
@@ -33,7 +33,7 @@ test-slow: setup ## the slow tests: a cluster, three brokers, the whole demo
 	@$(BIN)/pytest -m slow
 
 doctest: setup ## examples in docstrings
-	@$(BIN)/pytest spark_ext jobs
+	@$(BIN)/pytest sketches spark_ext jobs
 
 check: lint type imports ## everything that reads the code without running it
 

@@ -1,9 +1,8 @@
-"""The errors of the engine: one shape of text, the parts kept as attributes.
-
-``cannot <action> <kind> '<name>': expected <x>, got <y>; <why>; <what to do>``
-"""
+"""The errors of the engine; their shape is `sketches.errors.EngineError`."""
 
 from __future__ import annotations
+
+from sketches.errors import EngineError
 
 __all__ = [
     "BrokerError",
@@ -20,38 +19,6 @@ __all__ = [
     "StateError",
     "VersionMismatchError",
 ]
-
-
-class EngineError(Exception):
-    """Base of every error that the engine raises on purpose.
-
-    Parameters
-    ----------
-    action, kind, name : str
-        What could not be done, to what sort of thing, and which one.
-    expected, got : str
-        Both sides of the mismatch, values already in ``repr`` form.
-    why : str
-        The reason in a few words; may be empty.
-    todo : str
-        What the reader should do next.
-
-    Examples
-    --------
-    >>> print(EngineError("open", "checkpoint", "a/b", expected="job 'x'", got="job 'y'", todo="use a new directory"))
-    cannot open checkpoint 'a/b': expected job 'x', got job 'y'; use a new directory
-    """
-
-    def __init__(self, action: str, kind: str, name: str, *, expected: str, got: str, todo: str, why: str = "") -> None:
-        self.action = action
-        self.kind = kind
-        self.name = name
-        self.expected = expected
-        self.got = got
-        self.why = why
-        self.todo = todo
-        because = f"; {why}" if why else ""
-        super().__init__(f"cannot {action} {kind} {name!r}: expected {expected}, got {got}{because}; {todo}")
 
 
 class VersionMismatchError(EngineError, RuntimeError):

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 
 __all__ = [
     "BAD_ESCAPE",

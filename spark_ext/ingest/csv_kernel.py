@@ -27,7 +27,7 @@ from spark_ext.ingest.codes import (
     TYPE,
     UTF8,
 )  # fmt: skip
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 from spark_ext.ingest.values_kernel import number_value, time_value
 
 __all__ = ["scan"]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 
 __all__ = ["BAD_TIME", "EXACT_POWERS", "FAR_YEAR", "FIRST_DAY", "LAST_DAY", "MAX_DIGITS", "days_since_1970", "number_at", "time_at"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from spark_ext.ingest.bytes_kernel import copy_bytes, unescape
 from spark_ext.ingest.codes import DOUBLED, ESCAPED
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 
 __all__ = ["gather"]
 

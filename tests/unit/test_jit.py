@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-import spark_ext
-from spark_ext.ingest.jit import own_folder
+import sketches
+from sketches.jit import own_folder
 
 KERNEL = """
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 
 @njit()
 def twice(n):
     return 2 * n
 """
-PROGRAM = "import numba; from spark_ext.ingest.twice import twice; print(twice(21), numba.config.CACHE_DIR)"
+PROGRAM = "import numba; from sketches.twice import twice; print(twice(21), numba.config.CACHE_DIR)"
 
 
 def test_a_folder_of_ones_own_is_made_once(tmp_path: Path) -> None:
@@ -44,15 +44,15 @@ def test_a_folder_that_others_could_write_is_not_taken(tmp_path: Path, other: st
 
 @pytest.mark.parametrize("scratch", ["tmp", "none"])
 def test_a_locked_down_container_can_compile(tmp_path: Path, scratch: str) -> None:
-    package = tmp_path / "site" / "spark_ext"
-    shutil.copytree(Path(spark_ext.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "ingest" / "__pycache__").touch()  # root may write anywhere, but not below a file
+    package = tmp_path / "site" / "sketches"
+    shutil.copytree(Path(sketches.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__pycache__").touch()  # root may write anywhere, but not below a file
     (tmp_path / "home").touch()
     (tmp_path / "tmp").mkdir()
     (tmp_path / "tmp" / f"millrace-kernels-{os.getuid()}").touch() if scratch == "none" else None
     places = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(tmp_path / "site")}
     environment = {key: value for key, value in os.environ.items() if key not in {"XDG_CACHE_HOME", "NUMBA_CACHE_DIR"}}
-    (package / "ingest" / "twice.py").write_text(KERNEL)
+    (package / "twice.py").write_text(KERNEL)
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=tmp_path, env={**environment, **places}, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from spark_ext.ingest.jit import njit
+from sketches.jit import njit
 
 __all__ = ["destroy", "gather", "gather_headers", "measure", "measure_headers", "outdated"]
 

@@ -1,4 +1,7 @@
-"""numba's compiler for our kernels, and a place for what it compiled where numba finds none."""
+"""numba's compiler for our kernels, a place for what it compiled where numba finds none, and whether it is there at all.
+
+Without numba (or with ``MILLRACE_NO_NUMBA`` set) kernels of `sketches` are not run: each has an equal in NumPy, see `pick`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import numba
+try:
+    import numba
+except ImportError:  # NumPy has to do
+    numba = None  # type: ignore[assignment]
 
-__all__ = ["njit", "own_folder"]
+__all__ = ["HAS_NUMBA", "njit", "own_folder", "pick"]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+HAS_NUMBA: Final = numba is not None and not os.environ.get("MILLRACE_NO_NUMBA")
 DIRECTORY_OF_MINE_ALONE: Final = 0o040700
 
 
@@ -46,10 +53,17 @@ def _find_place() -> bool:
     return True
 
 
-_KEPT: Final = _find_place()
+_KEPT: Final = HAS_NUMBA and _find_place()
 
 
 def njit(**options: Any) -> Callable[[Kernel], Kernel]:
     """Return the decorator of a kernel: compiled when first called, kept for other processes, run without the interpreter's lock."""
+    if not HAS_NUMBA:
+        return lambda kernel: kernel
     decorator: Callable[[Kernel], Kernel] = numba.njit(cache=_KEPT, nogil=True, **options)
     return decorator
+
+
+def pick(compiled: Kernel, plain: Kernel) -> Kernel:
+    """Return the kernel that loops if numba is there to compile it, else its equal in NumPy."""
+    return compiled if HAS_NUMBA else plain

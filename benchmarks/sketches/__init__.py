@@ -1,0 +1,1 @@
+"""Sketches: speed (`__main__`), and the studies behind the accuracy plots."""

@@ -1,0 +1,1 @@
+"""One study for each sketch: how large its error is, beside its bound."""

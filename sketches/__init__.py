@@ -1,0 +1,28 @@
+"""Sketches: small summaries of large streams, mergeable, with bounds. They need NumPy only; see README.md beside this file.
+
+Names are loaded when first used, so that importing one sketch does not compile, or even load, the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from sketches.base import Sketch
+    from sketches.columns import hashes
+    from sketches.grouped import Grouped
+
+__all__ = ["Grouped", "Sketch", "hashes"]
+
+HOMES: Final = {
+    "Grouped": "grouped",
+    "Sketch": "base",
+    "hashes": "columns",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")  # noqa: TRY003, EM102 (Python's own text)
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
