@@ -96,8 +96,7 @@ def look(
     rows = size if offsets is None else None
     extra = {ACCOUNTS: accounts(batch)} if RANGE in batch.columns and SOURCE in batch.columns else {}
     if size <= most:
-        # A job costs by its stages and tasks. Counted rows lie ready: one task fetches them. Others are computed by as many as there are.
-        brought = _bring({**frames, **extra}, most=most, tasks=None if offsets is not None else 1)
+        brought = _bring({**frames, **extra}, most=most, is_computed=offsets is None)
         if brought is not None:
             return _counted(rows, brought, frames, counting, event_time)
     return _counted_by_spark(rows, frames, extra, counting, event_time, most)
@@ -148,14 +147,18 @@ def _counted_by_spark(
     return Counted(None if rows is None else rows - len(told), by_sink, told, first, last, few)
 
 
-def _bring(frames: Mapping[str, DataFrame], *, most: int | None, tasks: int | None = None) -> dict[str, pa.Table] | None:
-    """Bring several frames to the driver in one job, each with its own columns; None if they have more than `most` rows together."""
+def _bring(frames: Mapping[str, DataFrame], *, most: int | None, is_computed: bool = False) -> dict[str, pa.Table] | None:
+    """Bring several frames to the driver in one job, each with its own columns; None if they have more than `most` rows together.
+
+    `is_computed`: the rows of the batch lie ready, as it was counted.
+    """
     if not frames:
         return {}
     # By place: two frames may have one name for columns of two types.
     parts = [frame.select(F.lit(at).alias(SINK), _as_struct(frame).alias(f"s{at}")) for at, frame in enumerate(frames.values())]
     united = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
-    if tasks == 1 and most is not None:
+    if is_computed and most is not None:
+        # A job costs by its stages and tasks: one task fetches rows that lie ready, others are computed by as many as there are.
         united = united.coalesce(1).limit(most + 1)  # over several tasks a limit would shuffle
     try:
         table = united.toArrow().combine_chunks()

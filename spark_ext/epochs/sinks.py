@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 from spark_ext.errors import SettingsError
 from spark_ext.paths import absolute
@@ -13,7 +13,6 @@ __all__ = ["Append", "CountsAs", "Delivery", "History", "Outbox", "Sink", "Upser
 
 CountsAs = Literal["accepted", "late", "dead", "duplicate", "shed"]
 Delivery = Literal["exactly_once", "at_least_once", "at_most_once"]
-OUTBOX_COLUMNS: Final = ("topic", "key", "value", "headers", "partition")
 
 
 @dataclass(frozen=True, slots=True)
