@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spark_ext.delta.arrow import read_arrow
+from spark_ext.epochs.cli_options import ClientOptions, client_options
 from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger
 from spark_ext.epochs.plain import markup
 from spark_ext.errors import EpochError
@@ -32,7 +33,6 @@ LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="Path of the l
 PipelineName = Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Servers = Annotated[str | None, typer.Option(help="Broker to ask as well.")]
-Options = Annotated[list[str] | None, typer.Option("--option", help="Setting of the client, such as kafka.security.protocol=SSL.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def check(
     ledger: LedgerPath,
     pipeline: PipelineName = None,
     bootstrap_servers: Servers = None,
-    option: Options = None,
+    option: ClientOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Count again, in the tables and at the broker, with readers that share no code with the engine; exit code 1 if something differs."""
@@ -79,7 +79,7 @@ def check(
     names = _names(ledger, pipeline)
     with Console(stderr=True).status("counting again"):
         for name in names:
-            found += recount(Ledger(ledger), name, bootstrap_servers=bootstrap_servers, options=_options(option))
+            found += recount(Ledger(ledger), name, bootstrap_servers=bootstrap_servers, options=client_options(option))
     if as_json:
         typer.echo(json.dumps([_as_dict(one) for one in found], default=_json))
     elif not found:
@@ -96,14 +96,18 @@ def check(
 
 @app.command()
 def lag(
-    ledger: LedgerPath, pipeline: PipelineName = None, bootstrap_servers: Servers = None, option: Options = None, as_json: AsJson = False
+    ledger: LedgerPath,
+    pipeline: PipelineName = None,
+    bootstrap_servers: Servers = None,
+    option: ClientOptions = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how many offsets of each partition are still to be read: as of the last epoch, or as of now with --bootstrap-servers."""
     found: list[Lag] = []
     for name in _names(ledger, pipeline):
         rows = Ledger(ledger).rows(name, last=LOOK_BACK)
         topics = sorted({one.topic for row in rows for one in row.ranges})
-        ends = _ends(bootstrap_servers, topics, _options(option)) if bootstrap_servers and topics else {}
+        ends = _ends(bootstrap_servers, topics, client_options(option)) if bootstrap_servers and topics else {}
         found += lags(rows, ends)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
@@ -152,10 +156,6 @@ def _ends(servers: str, topics: Sequence[str], options: dict[str, str]) -> dict[
         return dict(planner.initial().offsets)
     finally:
         planner.close()
-
-
-def _options(given: list[str] | None) -> dict[str, str]:
-    return dict(one.partition("=")[::2] for one in given or ())
 
 
 def _print_epochs(rows: Sequence[EpochRow], *, by_sink: bool) -> None:

@@ -10,10 +10,10 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from spark_ext.epochs.cli_options import ClientOptions, client_options
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.outbox import Relay
 from spark_ext.epochs.sinks import Delivery
-from spark_ext.errors import SettingsError
 
 __all__ = ["app"]
 
@@ -25,10 +25,6 @@ TablePath = Annotated[str, typer.Option("--outbox", help="Path or URI of the out
 Servers = Annotated[str, typer.Option("--bootstrap-servers", help="Addresses as host:port, separated by commas.")]
 Name = Annotated[str | None, typer.Option(help="Consumer group and transactional id; default millrace-outbox-<pipeline>.")]
 Topic = Annotated[str | None, typer.Option(help="Topic at whose partition 0 the progress stands; default that of the first row.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--option", help="Setting of librdkafka as kafka.name=value, secrets as ${env:NAME} or ${file:/path}; repeatable."),
-]
 DEFAULT_EVERY_S: Final = 0.5
 
 
@@ -44,7 +40,7 @@ def relay(
     keep: Annotated[int | None, typer.Option(min=0, help="With --once: delete published rows but those of so many epochs.")] = None,
     name: Name = None,
     progress_topic: Topic = None,
-    option: Settings = None,
+    option: ClientOptions = None,
 ) -> None:
     """Publish committed epochs until stopped by a signal; a second relay of the pipeline takes over from the first."""
     chosen: Delivery = delivery  # type: ignore[assignment]  # the relay checks the word
@@ -52,16 +48,7 @@ def relay(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     console = Console(stderr=True)
-    with Relay(
-        ledger=Ledger(ledger),
-        pipeline=pipeline,
-        path=outbox,
-        bootstrap_servers=bootstrap_servers,
-        delivery=chosen,
-        name=name,
-        progress_topic=progress_topic,
-        options=_options(option),
-    ) as running:
+    with _opened(pipeline, ledger, outbox, bootstrap_servers, name, progress_topic, option, delivery=chosen) as running:
         done = running.publish_pending(stop=stop) if once else running.follow(stop, timedelta(seconds=every))
         console.print(f"published {done.rows:,} rows of {done.epochs:,} epochs")
         if keep is not None:
@@ -77,27 +64,32 @@ def move(
     to_epoch: Annotated[int, typer.Option(min=0, help="The next epoch to publish; what was published from it on comes again.")],
     name: Name = None,
     progress_topic: Topic = None,
-    option: Settings = None,
+    option: ClientOptions = None,
 ) -> None:
     """Set the progress by hand, after it was lost or to publish again; a relay that runs is stopped by it."""
-    moved = Relay(
-        ledger=Ledger(ledger),
-        pipeline=pipeline,
-        path=outbox,
-        bootstrap_servers=bootstrap_servers,
-        name=name,
-        progress_topic=progress_topic,
-        options=_options(option),
-    )
+    moved = _opened(pipeline, ledger, outbox, bootstrap_servers, name, progress_topic, option)
     moved.move_to(to_epoch)
     Console(stderr=True).print(f"relay {moved.name} publishes epoch {to_epoch} next")
 
 
-def _options(given: list[str] | None) -> dict[str, str]:
-    found = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SettingsError("use", "option", name, expected="kafka.name=value", got="no value", todo="correct it")
-        found[name] = value
-    return found
+def _opened(
+    pipeline: str,
+    ledger: str,
+    outbox: str,
+    bootstrap_servers: str,
+    name: str | None,
+    progress_topic: str | None,
+    option: list[str] | None,
+    *,
+    delivery: Delivery = "exactly_once",
+) -> Relay:
+    return Relay(
+        ledger=Ledger(ledger),
+        pipeline=pipeline,
+        path=outbox,
+        bootstrap_servers=bootstrap_servers,
+        delivery=delivery,
+        name=name,
+        progress_topic=progress_topic,
+        options=client_options(option),
+    )

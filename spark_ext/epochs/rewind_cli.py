@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spark_ext.epochs import rewind as rewinding
+from spark_ext.epochs.cli_options import ClientOptions, client_options
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.plain import markup, plain
 from spark_ext.kafka.options import position_text
@@ -26,11 +27,11 @@ def rewind(
     to: Annotated[str, typer.Option(help='earliest, latest, a time with its zone, {"topic": {"0": 17}}, epoch:<number>, or checkpoint.')],
     restore_tables: Annotated[bool, typer.Option(help="Set the tables back to their versions as of the epoch.")] = False,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Broker to ask which offsets the position stands for.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Setting of the client, such as kafka.security.protocol=SSL.")] = None,
+    option: ClientOptions = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")] = False,
 ) -> None:
     """Let a pipeline start again from another position, in a new checkpoint. Says first what that does to each sink."""
-    options = dict(one.partition("=")[::2] for one in option or ())
+    options = client_options(option)
     found = Checkpoint.find(checkpoint, pipeline=pipeline)
     planned = rewinding.plan(
         found, Ledger(ledger), to=to, restore_tables=restore_tables, bootstrap_servers=bootstrap_servers, options=options

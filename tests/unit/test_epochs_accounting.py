@@ -24,7 +24,7 @@ RANGES = [RangeRow("t", "A", 0, 0, ROWS, ROWS)]
 
 def derived(root: Path, **rows: int) -> AccountedFor:
     """Account for ten rows of a pipeline without a sink for accepted ones."""
-    sinks = {name: Append(str(root / name), counts_as=name) for name in ("late", "dead")}  # type: ignore[arg-type]
+    sinks = {name: Append(str(root / name), counts_as=name) for name in ("late", "dead")}
     pipeline = Pipeline(Checkpoint.claim(str(root), pipeline=PIPELINE, sources=[]), str(root / "ledger"), sinks)
     counts = dict.fromkeys(("read", "decoded", "filtered", "dead", "lost", "absent"), 0) | {"read": ROWS, "filtered": 1}
     return account_for(Counted(None, rows, [Account("t", 0, counts)], None, None), SPANS, pipeline)

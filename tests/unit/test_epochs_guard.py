@@ -20,14 +20,6 @@ from spark_ext.errors import CheckpointMismatchError, EpochError
 from tests.epochs_by_hand import PIPELINE, ROWS, World
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    found = World(tmp_path)
-    for batch in range(5):
-        found.epoch(batch)
-    return found
-
-
 def check(world: World) -> int:
     try:
         return guard.check(world.checkpoint, world.ledger, PIPELINE, world.sinks)

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import typer
 from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
-from spark_ext.epochs import dead_letters_cli, ledger_cli
+from spark_ext.epochs import dead_letters_cli, ledger_cli, outbox_cli
 from spark_ext.epochs.ledger import RangeRow
 from spark_ext.epochs.reading import versions
-from spark_ext.errors import EpochError
+from spark_ext.epochs.rewind_cli import rewind
+from spark_ext.errors import EpochError, SettingsError
 from tests.epochs_by_hand import PIPELINE, World, row_of
 
 RUNNER = CliRunner(env={"COLUMNS": "250"})
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    found = World(tmp_path)
-    for batch in range(5):
-        found.epoch(batch)
-    return found
+REWIND = typer.Typer()
+REWIND.command()(rewind)
 
 
 def test_show_has_the_last_epochs(world: World) -> None:
@@ -105,3 +101,23 @@ def test_letters_are_listed_and_control_no_terminal(tmp_path: Path) -> None:
         ("bad_value", "price", 2, 0),
         ("not_json", None, 1, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("app", "command"),
+    [
+        (ledger_cli.app, ["lag", "LEDGER", "--bootstrap-servers", "localhost:1"]),
+        (ledger_cli.app, ["check", "LEDGER"]),
+        (REWIND, [PIPELINE, "--ledger", "LEDGER", "--checkpoint", "CHECKPOINT", "--to", "latest"]),
+        (
+            outbox_cli.app,
+            ["move", PIPELINE, "--ledger", "LEDGER", "--outbox", "x", "--bootstrap-servers", "localhost:1", "--to-epoch", "0"],
+        ),
+    ],
+)
+def test_a_setting_without_a_value_is_refused_by_each_command(world: World, app: typer.Typer, command: list[str]) -> None:
+    paths = {"LEDGER": world.ledger.path, "CHECKPOINT": world.checkpoint.path}
+    given = [paths.get(word, word) for word in command]
+    result = RUNNER.invoke(app, [*given, "--option", "kafka.security.protocol"])
+    assert isinstance(result.exception, SettingsError)
+    assert "cannot use option 'kafka.security.protocol': expected kafka.name=value, got no value" in str(result.exception)

@@ -24,14 +24,6 @@ APP = typer.Typer()
 APP.command()(command)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    found = World(tmp_path)
-    for batch in range(5):
-        found.epoch(batch)
-    return found
-
-
 def do(world: World, to: str, *, restore_tables: bool = False) -> rewind.Plan:
     planned = rewind.plan(Checkpoint.find(world.checkpoint.path, pipeline=PIPELINE), world.ledger, to=to, restore_tables=restore_tables)
     rewind.apply(planned, now=T0)
