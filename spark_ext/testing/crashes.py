@@ -78,8 +78,9 @@ class Watch:
             return True
         for step in self._operators:
             if in_operator(step.at) in error:
-                switch_of(self.folder, step.at).unlink()
                 self._operators.remove(step)
+                if all(other.at != step.at for other in self._operators):  # else the replay crashes, too
+                    switch_of(self.folder, step.at).unlink()
                 self.hits.append(Hit("in_operator", step.at, None))
                 return True
         return False
@@ -109,9 +110,9 @@ class Watch:
         """Disarm what did not happen and return it."""
         missed: list[Crash | CrashInOperator] = [step for step, _ in self._armed]
         self._armed.clear()
-        for step in self._operators:
-            switch_of(self.folder, step.at).unlink()
-            missed.append(step)
+        missed += self._operators
+        for name in {step.at for step in self._operators}:
+            switch_of(self.folder, name).unlink()
         self._operators.clear()
         return missed
 

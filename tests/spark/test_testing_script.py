@@ -245,6 +245,15 @@ def test_a_crash_that_does_not_come_is_an_error_unless_it_is_optional(spark: Spa
     assert by_batch(result) == {0: [1], 2: [2]}
 
 
+def test_an_operator_crashes_as_often_as_it_was_told(spark: SparkSession, tmp_path: Path) -> None:
+    twice: list[Step] = [CrashInOperator(), CrashInOperator(), rows(1, 2), rows(3)]
+    result = run_and_compare(spark, job(), twice, tmp_path / "a")
+    assert [hit.point for hit in result.hits] == ["in_operator"] * 2
+    assert by_batch(result) == {0: [1, 2], 1: [3]}
+    none: list[Step] = [CrashInOperator(optional=True), CrashInOperator(optional=True), rows(), rows(1)]
+    assert run_script(spark, job(), none, tmp_path / "b").missed == none[:2]
+
+
 def test_a_failure_of_the_job_is_no_crash_of_the_script(spark: SparkSession, tmp_path: Path) -> None:
     def fail(batch: Batch, folder: Path) -> None:
         if batch.batch_id == 1:
