@@ -12,7 +12,12 @@ from sketches.columns import MOST_DIGITS, Bytes, Column, Words, refused, words_o
 
 __all__ = ["from_arrow"]
 
-OFFSETS: Final = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
+OFFSETS: Final[dict[pa.DataType, Any]] = {
+    pa.string(): np.int32,
+    pa.binary(): np.int32,
+    pa.large_string(): np.int64,
+    pa.large_binary(): np.int64,
+}
 TODO: Final = "cast it, or hash it by Spark's xxhash64 and use update_hashes"
 LARGE: Final = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
@@ -41,22 +46,26 @@ def _imported(values: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def _of(array: pa.Array, rows: NDArray[np.int64] | None) -> Column:
+    array = _simple(array)
     kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _of(array.dictionary_decode(), rows)
-    if isinstance(array, pa.ExtensionArray):
-        return _of(array.storage, rows)
-    if kind in LARGE:
-        return _of(array.cast(LARGE[kind]), rows)
     if kind in OFFSETS:
         return _bytes(array, OFFSETS[kind], "string" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "binary", rows)
-    if pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind):
-        return _of(array.cast(pa.binary()), rows)
     if pa.types.is_null(kind):
         return Words(np.empty(0, np.uint64), "null", np.empty(0, np.int64))
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return words_of(array.to_numpy(zero_copy_only=False), rows)
     return _times_and_decimals(array, rows)
+
+
+def _simple(array: pa.Array) -> pa.Array:
+    """Return the same values without dictionary, extension type, views and fixed sizes."""
+    if pa.types.is_dictionary(array.type):
+        return _simple(array.dictionary_decode())
+    if isinstance(array, pa.ExtensionArray):
+        return _simple(array.storage)
+    if pa.types.is_fixed_size_binary(array.type) and not pa.types.is_decimal(array.type):
+        return array.cast(pa.binary())
+    return array.cast(LARGE[array.type]) if array.type in LARGE else array
 
 
 def _times_and_decimals(array: pa.Array, rows: NDArray[np.int64] | None) -> Words:
@@ -81,7 +90,7 @@ def _unscaled(array: pa.Array) -> NDArray[np.int64]:
     return np.ascontiguousarray(words[0::2][wide.offset : wide.offset + len(wide)])
 
 
-def _bytes(array: pa.Array, offset: type[np.int32 | np.int64], kind: str, rows: NDArray[np.int64] | None) -> Bytes:
+def _bytes(array: pa.Array, offset: Any, kind: str, rows: NDArray[np.int64] | None) -> Bytes:
     _, places, data = array.buffers()
     if places is None or len(array) == 0:
         return Bytes(np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64), kind, rows)

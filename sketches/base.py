@@ -103,7 +103,7 @@ class Sketch(ABC):
         SketchError
             It is of another kind, or of other parameters.
         """
-        if type(other) is not type(self) or other._key() != self._key():  # noqa: SLF001 (our own)
+        if type(other) is not type(self) or other._key() != self._key():
             raise self._mismatch(other)
         self._merge(other)
 

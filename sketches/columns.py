@@ -27,7 +27,7 @@ __all__ = ["SEED", "Bytes", "Column", "Words", "column", "hash_blocks", "hashes"
 
 SEED: Final = np.uint64(42)
 BLOCK: Final = 8192  # hashes of a block stay in the first two caches
-CANONICAL_NAN: Final = {np.dtype(np.float32): np.uint32(0x7FC00000), np.dtype(np.float64): np.uint64(0x7FF8000000000000)}
+CANONICAL_NAN: Final[dict[Any, Any]] = {np.dtype(np.float32): np.uint32(0x7FC00000), np.dtype(np.float64): np.uint64(0x7FF8000000000000)}
 MICROSECONDS: Final = "us"
 MOST_DIGITS: Final = 18
 ARROW: Final = ("__arrow_c_array__", "__arrow_c_stream__", "__arrow_array__")
@@ -52,7 +52,7 @@ class Words:
         Which of the rows given these are; None if all of them.
     """
 
-    words: NDArray[np.uint32] | NDArray[np.uint64]
+    words: NDArray[Any]
     kind: str
     rows: NDArray[np.int64] | None = None
 
@@ -62,7 +62,7 @@ class Words:
     def hash_into(self, start: int, stop: int, out: NDArray[np.uint64]) -> None:
         """Hash the values from `start` up to `stop` into `out`."""
         part = self.words[start:stop]
-        (_hash_words4 if part.itemsize == 4 else _hash_words8)(part, SEED, out)
+        (_hash_words4 if part.dtype == np.uint32 else _hash_words8)(part, SEED, out)
 
     def take(self, places: NDArray[np.int64]) -> Words:
         """Return the values at some places, in the order asked for."""

@@ -71,6 +71,7 @@ def load8(data: NDArray[np.uint8], at: int) -> np.uint64:
 
 @njit()
 def hash_words8(words: NDArray[np.uint64], seed: np.uint64, out: NDArray[np.uint64]) -> None:
+    """Hash values of eight bytes."""
     begin = seed + P5 + U8
     for i in range(words.size):  # over plain slices: LLVM makes vectors of it
         h = begin ^ (rotl(words[i] * P2, U31) * P1)
@@ -79,6 +80,7 @@ def hash_words8(words: NDArray[np.uint64], seed: np.uint64, out: NDArray[np.uint
 
 @njit()
 def hash_words4(words: NDArray[np.uint32], seed: np.uint64, out: NDArray[np.uint64]) -> None:
+    """Hash values of four bytes."""
     begin = seed + P5 + U4
     for i in range(words.size):
         h = begin ^ (np.uint64(words[i]) * P1)
@@ -89,6 +91,7 @@ def hash_words4(words: NDArray[np.uint32], seed: np.uint64, out: NDArray[np.uint
 def hash_bytes(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], seed: np.uint64, out: NDArray[np.uint64]
 ) -> None:
+    """Hash byte strings: the one from ``starts[i]`` up to ``ends[i]`` into ``out[i]``."""
     for i in range(starts.size):
         at = starts[i]
         end = ends[i]

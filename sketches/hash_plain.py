@@ -14,18 +14,21 @@ Words = NDArray[np.uint64]
 
 
 def hash_words8(words: Words, seed: np.uint64, out: Words) -> None:
+    """Hash values of eight bytes."""
     with np.errstate(over="ignore"):
         h = (seed + P5 + U8) ^ _mix(np.uint64(0), words)
         out[:] = _avalanche(_rotl(h, U27) * P1 + P4)
 
 
 def hash_words4(words: NDArray[np.uint32], seed: np.uint64, out: Words) -> None:
+    """Hash values of four bytes."""
     with np.errstate(over="ignore"):
         h = (seed + P5 + U4) ^ (words.astype(np.uint64) * P1)
         out[:] = _avalanche(_rotl(h, U23) * P2 + P3)
 
 
 def hash_bytes(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], seed: np.uint64, out: Words) -> None:
+    """Hash byte strings: the one from ``starts[i]`` up to ``ends[i]`` into ``out[i]``."""
     with np.errstate(over="ignore"):
         padded = np.concatenate([data, np.zeros(8, np.uint8)])  # a window of eight fits wherever an item has one byte left
         windows = sliding_window_view(padded, 8)

@@ -142,7 +142,7 @@ class SketchLaws:
         sketch = self.of(self.values(12, 100))
         before = sketch.to_bytes()
         for wrong in ([1, 2], np.array([1, "a", None], object), np.zeros((2, 2)), np.array([1j]), "text", 5, None):
-            with pytest.raises((SketchTypeError, SketchError), match="cannot hash argument 'values': expected .+, got .+; .+"):
+            with pytest.raises((SketchTypeError, SketchError), match=r"cannot hash argument 'values': expected .+, got .+; .+"):
                 sketch.update_many(wrong)
         assert sketch.to_bytes() == before
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sketches.jit import njit
 from spark_ext.ingest.bytes_kernel import load_word, same_bytes, trailing_zeros, utf8_end
 from spark_ext.ingest.codes import (
     ABSENT,
@@ -27,7 +28,6 @@ from spark_ext.ingest.codes import (
     TYPE,
     UTF8,
 )  # fmt: skip
-from sketches.jit import njit
 from spark_ext.ingest.values_kernel import number_value, time_value
 
 __all__ = ["scan"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sketches.jit import njit
 from spark_ext.ingest.bytes_kernel import BAD_UTF8, hash_name, same_bytes, string_end, unescape
 from spark_ext.ingest.codes import (
     ABSENT,
@@ -34,7 +35,6 @@ from spark_ext.ingest.codes import (
     TYPE,
     UTF8,
 )  # fmt: skip
-from sketches.jit import njit
 from spark_ext.ingest.number_kernel import number_at
 from spark_ext.ingest.values_kernel import number_value, time_value
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sketches.jit import njit
 from spark_ext.ingest.bytes_kernel import copy_bytes, unescape
 from spark_ext.ingest.codes import DOUBLED, ESCAPED
-from sketches.jit import njit
 
 __all__ = ["gather"]
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from spark_ext.ingest.codes import DATE, DECIMAL, DOUBLE, GOOD, HARD, INTEGER, RANGE, TIMESTAMP, TYPE
 from sketches.jit import njit
+from spark_ext.ingest.codes import DATE, DECIMAL, DOUBLE, GOOD, HARD, INTEGER, RANGE, TIMESTAMP, TYPE
 from spark_ext.ingest.number_kernel import BAD_TIME, DAY_US, EXACT_POWERS, FAR_YEAR, FIRST_DAY, LAST_DAY, number_at, time_at
 
 __all__ = ["number_value", "time_value"]
