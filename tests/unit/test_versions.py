@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_pyproject_asks_for_the_pinned_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
+    asked = {
+        Requirement(line).name: Requirement(line).specifier
+        for line in [*project["dependencies"], *project["optional-dependencies"]["engine"]]
+    }
     for package, wanted in versions.versions()["python"].items():
         assert asked[package] == SpecifierSet(wanted), package
 
