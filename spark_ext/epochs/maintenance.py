@@ -195,7 +195,7 @@ def _days(text: str | None) -> int | None:
 def _compact(table: DeltaTable, rules: Rules) -> tuple[Work, str] | None:
     sizes = pa.table(table.get_add_actions()).column("size_bytes")
     small = sizes.filter(pc.less(sizes, rules.small_bytes))
-    if len(small) < 2 or (len(small) < rules.small_files and pc.sum(small).as_py() < rules.target_bytes):
+    if len(small) <= 1 or (len(small) < rules.small_files and pc.sum(small).as_py() < rules.target_bytes):
         return None
     done = table.optimize.compact(target_size=rules.target_bytes, writer_properties=FAST)
     if not done["numFilesRemoved"]:
