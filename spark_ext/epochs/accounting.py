@@ -93,5 +93,5 @@ def _ranges(counted: Counted, planned: Sequence[Span]) -> list[RangeRow]:
             read, absent, lost = known["read"], known["absent"], known["lost"]
         else:
             read, absent, lost = one.end - one.start - one.lost, 0, one.lost
-        rows.append(RangeRow(one.topic, one.topic_id, one.partition, one.start, one.end, read, absent, lost))
+        rows.append(RangeRow(one.topic, one.topic_id, one.partition, one.start, one.end, read, absent, lost, one.latest))
     return rows

@@ -44,8 +44,9 @@ SCHEMA: Final = pa.schema([
 class RangeRow:
     """Offsets of one partition that an epoch read: from `start` up to, not including, `end`.
 
-    `absent` offsets never were records (compaction, transactions), `lost` ones were gone from the broker. `latest` is the
-    end of the partition when the epoch was planned, null if unknown: ``latest - end`` is the lag.
+    `absent` offsets never were records (compaction, transactions), `lost` ones were gone from the broker. `latest` is where the partition
+    ended when the epoch was planned, for a reader of committed records its last stable offset; null if the source does not say, as
+    Spark's connector: ``latest - end`` is the lag.
     """
 
     topic: str

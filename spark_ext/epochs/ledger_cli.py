@@ -102,7 +102,7 @@ def lag(
     option: ClientOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many offsets of each partition are still to be read: as of the last epoch, or as of now with --bootstrap-servers."""
+    """Show how many offsets of each partition are still to be read: as the last epoch knew, or as of now with --bootstrap-servers."""
     found: list[Lag] = []
     for name in _names(ledger, pipeline):
         rows = Ledger(ledger).rows(name, last=LOOK_BACK)

@@ -20,7 +20,10 @@ OURS: Final = frozenset({"version", "topics"})
 
 
 class Span(NamedTuple):
-    """Offsets ``[start, end)`` of one partition, of which the first `lost` were gone from the broker; `topic_id` if the source knows it."""
+    """Offsets ``[start, end)`` of one partition, of which the first `lost` were gone from the broker.
+
+    `topic_id`, and `latest`, the end of the partition when the batch was planned, if the source says so.
+    """
 
     topic: str
     topic_id: str | None
@@ -28,6 +31,7 @@ class Span(NamedTuple):
     start: int
     end: int
     lost: int
+    latest: int | None = None
 
 
 def planned(checkpoint: Checkpoint, batch_id: int) -> list[str | None]:
@@ -128,7 +132,7 @@ def _of_ours(start: Mapping[str, Any] | None, end: Mapping[str, Any]) -> list[Sp
         since = begun.get(at, 0)
         # Where Spark joins batches the loss may start before this one does.
         first = max(since, min(stop, until.lost[at][1])) if at in until.lost else since
-        spans.append(Span(at[0], until.ids.get(at[0]), at[1], since, stop, first - since))
+        spans.append(Span(at[0], until.ids.get(at[0]), at[1], since, stop, first - since, until.latest.get(at)))
     return spans
 
 

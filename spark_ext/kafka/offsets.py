@@ -8,7 +8,9 @@ of two of them and of the options, so a replay gives the same.
 ``offsets`` are ends: the next offset to read. ``lost`` tells of the batch that ends here which offsets the broker had
 dropped before. Spark does not write down where a first batch starts and asks again at a replay, when "latest" is
 elsewhere: so the document of a first batch has ``began`` as well, offsets by topic. ``clock`` is the state of the
-event clock, if there is one. Whatever later must be the same at a replay gets a key of its own as well.
+event clock, if there is one. ``latest``, offsets by topic, is where the partitions ended when the batch was planned: what is
+read does not depend on it, but the ledger gets it from here, for partitions that the batch does not read as well. Whatever
+later must be the same at a replay gets a key of its own as well.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Document:
     lost : mapping of place to (from, to), the offsets that were gone in the batch that ends here
     began : mapping of place to offset, where the first batch starts; None in those of later batches
     clock : state of the event clock at the end of the batch
+    latest : mapping of place to the end of what could be read when the batch was planned; none below its offset
     """
 
     ids: Mapping[str, str]
@@ -47,6 +50,7 @@ class Document:
     lost: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     began: Mapping[Place, int] | None = None
     clock: ClockState | None = None
+    latest: Mapping[Place, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, always in the same order."""
@@ -54,7 +58,8 @@ class Document:
         lost = {name: {at: list(span) for at, span in _of_topic(self.lost, name).items()} for name in sorted({at[0] for at in self.lost})}
         began = {} if self.began is None else {"began": {name: _of_topic(self.began, name) for name in sorted(self.ids)}}
         clock = {} if self.clock is None else {"clock": _clock_json(self.clock, sorted(self.ids))}
-        return {"version": VERSION, "topics": topics, "lost": lost, **began, **clock}
+        latest = {"latest": {name: _of_topic(self.latest, name) for name in sorted(self.ids)}} if self.latest else {}
+        return {"version": VERSION, "topics": topics, "lost": lost, **began, **clock, **latest}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Document:
@@ -78,13 +83,17 @@ class Document:
     @classmethod
     def _read(cls, given: Mapping[str, Any]) -> Document:
         topics, lost = given["topics"], given.get("lost", {})
-        began = {(name, int(at)): index(offset) for name, offsets in given.get("began", {}).items() for at, offset in offsets.items()}
+        began, latest = (
+            {(name, int(at)): index(offset) for name, offsets in given.get(key, {}).items() for at, offset in offsets.items()}
+            for key in ("began", "latest")
+        )
         return cls(
             ids={name: str(topic["id"]) for name, topic in topics.items()},
             offsets={(name, int(at)): index(end) for name, topic in topics.items() for at, end in topic["offsets"].items()},
             lost={(name, int(at)): (index(span[0]), index(span[1])) for name, spans in lost.items() for at, span in spans.items()},
             began=began if "began" in given else None,
             clock=_clock_state(given["clock"]) if "clock" in given else None,
+            latest=latest,
         )
 
 

@@ -106,7 +106,11 @@ class Planner:
         self._check_ends(start, seen)
         limits = Limits() if unlimited else self._limits(start, seen)
         end = next_document(start, seen, limits, may_lose=self._options.on_lost == "record", until=self._until)
-        return end if self._clock is None else self._with_clock(self._clock, start, end, seen)
+        end = end if self._clock is None else self._with_clock(self._clock, start, end, seen)
+        if end is start:
+            return start
+        # With read_committed the end is the last stable offset: the lag is what this query can read.
+        return replace(end, latest={at: max(offset, seen.ends[at]) for at, offset in end.offsets.items() if at in seen.ends})
 
     def whole(self) -> tuple[Document, Document]:
         """Return the two ends of a batch read.

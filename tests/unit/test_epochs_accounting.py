@@ -11,6 +11,7 @@ import pytest
 from spark_ext.epochs.accounting import AccountedFor, account_for
 from spark_ext.epochs.counting import Account, Counted
 from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger, RangeRow
+from spark_ext.epochs.ledger_cli import lags
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pipeline import Pipeline
 from spark_ext.epochs.recount import Finding, check_continuity
@@ -66,3 +67,13 @@ def test_a_row_too_many_and_a_torn_range_do_not_balance(changed: dict[str, Any],
     row = row_of("c", 0, 0, ranges=RANGES, sinks=[])
     assert row.is_balanced
     assert not replace(row, ranges=ranges, **changed).is_balanced
+
+
+def test_the_ends_of_partitions_come_through_also_of_those_that_were_not_read(tmp_path: Path) -> None:
+    spans = [Span("t", "A", 0, 0, ROWS, 0, 25), Span("t", "A", 1, 7, 7, 0, 9), Span("u", None, 0, 3, 3, 0)]
+    pipeline = Pipeline(Checkpoint.claim(str(tmp_path), pipeline=PIPELINE, sources=[]), str(tmp_path), {"x": Append(str(tmp_path / "x"))})
+    counts = {"read": ROWS, "filtered": 0, "dead": 0, "lost": 0, "absent": 0}
+    account = account_for(Counted(None, {}, [Account("t", 0, counts)], None, None), spans, pipeline)
+    row = written(tmp_path / "world", account)
+    assert [(one.topic, one.partition, one.end, one.latest) for one in row.ranges] == [("t", 0, 10, 25), ("t", 1, 7, 9), ("u", 0, 3, None)]
+    assert [(one.partition, one.lag) for one in lags([row])] == [(0, 15), (1, 2), (0, None)]

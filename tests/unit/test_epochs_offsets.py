@@ -44,6 +44,14 @@ def test_what_is_lost_agrees_with_the_source() -> None:
     assert [(one.start, one.end, one.first - one.start) for one in read] == [(one.start, one.end, one.lost) for one in spans]
 
 
+def test_the_ends_of_the_partitions_are_those_of_when_the_batch_was_planned() -> None:
+    after = json.loads(document({0: 9, 1: 7}))
+    told = [json.dumps({**after, "latest": {"t": {"0": 30, "1": 7}}})]
+    assert [(one.start, one.end, one.latest) for one in offsets.ranges([document({0: 4, 1: 7})], told) or []] == [(4, 9, 30), (7, 7, 7)]
+    assert [one.latest for one in offsets.ranges(told, [document({0: 9, 1: 8})]) or []] == [None, None]
+    assert [one.latest for one in offsets.ranges(['{"t":{"0":1}}'], ['{"t":{"0":2}}']) or []] == [None]
+
+
 def test_sparks_own_connector_is_understood_from_its_first_batch(checkpoint: Checkpoint) -> None:
     first = Path(checkpoint.spark_location, "sources", "1", "0")
     first.parent.mkdir(parents=True)

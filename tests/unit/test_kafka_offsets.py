@@ -123,6 +123,17 @@ def test_a_document_of_another_release_is_refused() -> None:
         Document.from_json({"version": 7, "topics": {}})
 
 
+def test_a_document_keeps_where_the_partitions_ended_and_one_of_before_does_not_know() -> None:
+    document = replace(at({0: 5, 1: 3}), latest={("t", 0): 20, ("t", 1): 3})
+    told = json.loads(json.dumps(document.to_json()))
+    assert told["latest"] == {"t": {"0": 20, "1": 3}}
+    assert Document.from_json(told) == document
+    del told["latest"]
+    assert Document.from_json(told) == at({0: 5, 1: 3})
+    assert at({0: 5, 1: 3}).to_json() == told, "and nothing is written that is not known"
+    assert ranges(at({0: 1}), document) == ranges(at({0: 1}), at({0: 5, 1: 3})), "what is read does not depend on it"
+
+
 def test_a_large_range_is_cut_and_small_ones_go_together() -> None:
     assert cut([Range("t", 0, 0, 0, 100)], tasks=4, min_offsets=10) == [[Range("t", 0, n, n, n + 25)] for n in (0, 25, 50, 75)]
     assert cut([Range("t", 0, 0, 0, 100)], tasks=4, min_offsets=100) == [[Range("t", 0, 0, 0, 100)]]
