@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sketches.columns import MOST_DIGITS, Bytes, Column, Words, refused, words_of
 
-__all__ = ["from_arrow"]
+__all__ = ["from_arrow", "to_arrow"]
 
 OFFSETS: Final[dict[pa.DataType, Any]] = {
     pa.string(): np.int32,
@@ -24,7 +24,7 @@ LARGE: Final = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_
 
 def from_arrow(values: Any) -> Column:
     """Bring an Arrow array, or what can be made one without a copy, into the form that is hashed."""
-    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else _imported(values)
+    array = to_arrow(values)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
         if isinstance(array, pa.ChunkedArray):  # dictionaries of several chunks
@@ -36,7 +36,10 @@ def from_arrow(values: Any) -> Column:
     return _of(array, rows)
 
 
-def _imported(values: Any) -> pa.Array | pa.ChunkedArray:
+def to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
+    """Return what can be given to Arrow as an Arrow array."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
     try:
         return pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
     except pa.ArrowException as error:  # a Series of objects of several types

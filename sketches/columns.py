@@ -154,11 +154,16 @@ def column(values: Any) -> Column:
     """
     if isinstance(values, np.ndarray):
         return _from_numpy(values)
-    if any(hasattr(values, name) for name in ARROW) or type(values).__module__.startswith("pandas."):
+    if is_arrow(values):
         from sketches import arrow_columns  # noqa: PLC0415 (Arrow is not needed for NumPy data)
 
         return arrow_columns.from_arrow(values)
     raise refused(f"values of type {type(values).__name__}", "give a NumPy or Arrow array, such as numpy.asarray(values, numpy.int64)")
+
+
+def is_arrow(values: Any) -> bool:
+    """Tell whether values are Arrow's, or can be given to it as they are."""
+    return any(hasattr(values, name) for name in ARROW) or type(values).__module__.startswith("pandas.")
 
 
 def one(value: Any) -> Column:

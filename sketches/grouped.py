@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches.base import Sketch, StateSketch, checked_weights
-from sketches.columns import BLOCK, Column, column
+from sketches.columns import BLOCK, Column, column, is_arrow
 from sketches.errors import SketchError
 
 __all__ = ["Grouped"]
@@ -58,7 +58,8 @@ class Grouped(Generic[S]):
         weights : array (n,), optional
             For sketches whose `update_many` has them.
         """
-        found = column(values)
+        template = self._template
+        found = template._as_hashed(column(values)) if isinstance(template, StateSketch) else column(values)
         names, groups = _encode(keys)
         if len(groups) != len(values):
             todo = "give a key for each value"
@@ -66,7 +67,6 @@ class Grouped(Generic[S]):
         numbers = None if weights is None else checked_weights(weights, len(values), found)
         known = self._places_of(names)
         places = known[groups if found.rows is None else groups[found.rows]]
-        template = self._template
         if isinstance(template, StateSketch):
             self._update_states(template, places, found, numbers)
         else:
@@ -152,16 +152,23 @@ def _encode(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:
         try:
             import pyarrow as pa  # noqa: PLC0415 (it does by a hash table what NumPy does by sorting; NumPy alone will do)
         except ImportError:
-            found, groups = np.unique(keys, return_inverse=True)
-            return found.tolist(), groups.astype(np.int64)
-        keys = pa.array(keys)
-    elif isinstance(keys, np.ndarray) or not (hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__")):
+            found, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+            order = np.argsort(first)  # as they came
+            return found[order].tolist(), np.argsort(order)[groups].astype(np.int64)
+        return _encode_arrow(pa.array(keys))
+    if isinstance(keys, np.ndarray) or not is_arrow(keys):
         got = f"an array of {keys.dtype}" if isinstance(keys, np.ndarray) else type(keys).__name__
         expected = "an array of integers, booleans, strings or binary, or an Arrow array"
         raise SketchError("use", "argument", "keys", expected=expected, got=got, todo="make it one")
-    import pyarrow as pa  # noqa: PLC0415
+    from sketches.arrow_columns import to_arrow  # noqa: PLC0415
 
-    array = pa.chunked_array([keys]) if isinstance(keys, pa.Array) else pa.chunked_array(keys)
-    encoded = array.dictionary_encode(null_encoding="encode").combine_chunks()
-    encoded = encoded if isinstance(encoded, pa.DictionaryArray) else encoded.unify_dictionaries().chunk(0)
+    return _encode_arrow(to_arrow(keys))
+
+
+def _encode_arrow(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:
+    encoded = keys.dictionary_encode(null_encoding="encode")
+    if hasattr(encoded, "unify_dictionaries"):  # of several chunks
+        chunks = encoded.unify_dictionaries().chunks
+        indices = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks]
+        return (chunks[0].dictionary.to_pylist() if chunks else []), np.concatenate([np.empty(0, np.int64), *indices]).astype(np.int64)
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
