@@ -1,0 +1,133 @@
+"""Sketches by key: each is what it would be alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from sketches import CountMinSketch, Grouped, HyperLogLog, MisraGries, ReservoirSample, UltraLogLog
+from sketches.bloom import BloomFilter
+from sketches.errors import SketchError, SketchTypeError
+
+TEMPLATES = {
+    "states": HyperLogLog(6),
+    "sparse states": UltraLogLog(6),
+    "states of two dimensions": CountMinSketch(depth=3, width=16),
+    "bits": BloomFilter(4),
+    "sorted": MisraGries(8),
+    "conservative": CountMinSketch(depth=3, width=16, conservative=True),
+}
+ROWS = 20_000
+
+
+def column(seed: int, size: int = ROWS) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).zipf(1.5, size).astype(np.int64)
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_each_group_is_what_its_sketch_would_be_alone(template: Any) -> None:
+    keys, values = column(1) % 300, column(2)
+    groups = Grouped(template.copy())
+    alone: dict[int, Any] = {}
+    for part in np.split(np.arange(ROWS), [1, 7000, 7001]):  # several calls: groups come later, room grows
+        groups.update_grouped(keys[part], values[part])
+        for key in np.unique(keys[part]).tolist():
+            alone.setdefault(key, template.copy()).update_many(values[part][keys[part] == key])
+    assert set(groups) == set(alone)
+    assert {key: sketch.to_bytes() for key, sketch in groups.items()} == {key: sketch.to_bytes() for key, sketch in alone.items()}
+    assert groups.to_bytes() == [alone[key].to_bytes() for key in groups.keys()]  # noqa: SIM118 (the method)
+    assert len(groups) == len(alone)
+
+
+def test_weights_go_with_their_values() -> None:
+    keys, values, weights = column(3) % 50, column(4), column(5) % 7
+    groups = Grouped(CountMinSketch(depth=3, width=64))
+    groups.update_grouped(keys, values, weights)
+    for key, sketch in groups.items():
+        alone = CountMinSketch(depth=3, width=64)
+        alone.update_many(values[keys == key], weights[keys == key])
+        assert sketch.to_bytes() == alone.to_bytes()
+
+
+def test_samples_by_key_hold_values_of_their_key() -> None:
+    keys, values = column(6) % 20, column(7)
+    groups = Grouped(ReservoirSample(5, seed=1))
+    groups.update_grouped(keys, values)
+    for key, sketch in groups.items():
+        assert sketch.count == int((keys == key).sum())
+        assert set(sketch.sample().tolist()) <= set(values[keys == key].tolist())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        np.array(["a", "b", "a", "c"]),
+        np.array([b"a", b"b", b"a", b"c"]),
+        np.array([True, False, True, True]),
+        pa.array(["a", None, "a", "c"]),
+        pa.chunked_array([["a", "b"], ["a", "c"]]),
+        pa.chunked_array([pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "c"]).dictionary_encode()]),
+        pd.Series(["a", "b", "a", "c"]),
+    ],
+    ids=["str", "bytes", "bool", "null", "chunks", "dictionaries", "pandas"],
+)
+def test_keys_of_all_kinds(keys: Any) -> None:
+    listed = keys.tolist() if isinstance(keys, np.ndarray | pd.Series) else keys.to_pylist()
+    groups = Grouped(HyperLogLog(8))
+    groups.update_grouped(keys, np.array([1, 2, 3, 4]))
+    wanted = {key: len([one for one in listed if one == key]) for key in listed}
+    assert {key: round(sketch.estimate()) for key, sketch in groups.items()} == wanted
+    assert all(key in groups and groups[key].estimate() > 0 for key in listed)
+    assert list(groups) == list(dict.fromkeys(listed))
+
+
+def test_null_values_are_left_out_but_make_their_group() -> None:
+    groups = Grouped(HyperLogLog(8))
+    groups.update_grouped(pa.array(["a", "b", "a"]), pa.array([None, None, 7]))
+    assert {key: round(sketch.estimate()) for key, sketch in groups.items()} == {"a": 1, "b": 0}
+
+
+@pytest.mark.parametrize("name", ["states", "sorted"])
+def test_merging_goes_key_by_key(name: str) -> None:
+    keys, values, half = column(8) % 100, column(9), ROWS // 2
+    one, other, whole = (Grouped(TEMPLATES[name].copy()) for _ in range(3))
+    one.update_grouped(keys[:half] + 50, values[:half])
+    other.update_grouped(keys[half:], values[half:])
+    before = other.to_bytes()
+    one.merge(other)
+    assert other.to_bytes() == before
+    for key in np.union1d(keys[:half] + 50, keys[half:]).tolist():
+        alone = TEMPLATES[name].copy()
+        alone.update_many(values[:half][keys[:half] + 50 == key])
+        more = TEMPLATES[name].copy()
+        more.update_many(values[half:][keys[half:] == key])
+        alone.merge(more)
+        assert one[key].to_bytes() == alone.to_bytes()
+    del whole
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_taken() -> None:
+    groups = Grouped(HyperLogLog(8))
+    groups.update_grouped(np.array([1, 2]), np.array([1, 2]))
+    before = groups.to_bytes()
+    with pytest.raises(SketchError, match=r"cannot use argument 'keys': expected 3 keys, got 2; give a key for each value"):
+        groups.update_grouped(np.array([1, 5]), np.array([1, 2, 3]))
+    with pytest.raises(SketchError, match="cannot use argument 'keys': expected an array of integers"):
+        groups.update_grouped([1, 5], np.array([1, 2]))
+    with pytest.raises(SketchError, match=r"cannot use argument 'keys': .*got an array of object"):
+        groups.update_grouped(np.array([1, "a"], object), np.array([1, 2]))
+    with pytest.raises(SketchTypeError, match="cannot hash argument 'values'"):
+        groups.update_grouped(np.array([1, 5]), [1, 2])
+    with pytest.raises(SketchError, match=r"cannot merge sketch 'hyperloglog': expected precision 8, got 9"):
+        groups.merge(Grouped(HyperLogLog(9)))
+    full = HyperLogLog(8)
+    full.update(1)
+    with pytest.raises(SketchError, match="cannot group sketch 'hyperloglog': expected an empty one"):
+        Grouped(full)
+    assert groups.to_bytes() == before
+    assert list(groups) == [1, 2]
