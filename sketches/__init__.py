@@ -10,14 +10,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sketches.base import Sketch
+    from sketches.bloom import BloomFilter
+    from sketches.classic_bloom import ClassicBloomFilter
     from sketches.columns import hashes
     from sketches.grouped import Grouped
+    from sketches.hyperloglog import HyperLogLog
+    from sketches.ultraloglog import UltraLogLog
 
-__all__ = ["Grouped", "Sketch", "hashes"]
+__all__ = [
+    "BloomFilter",
+    "ClassicBloomFilter",
+    "Grouped",
+    "HyperLogLog",
+    "Sketch",
+    "UltraLogLog",
+    "hashes",
+]
 
 HOMES: Final = {
+    "BloomFilter": "bloom",
+    "ClassicBloomFilter": "classic_bloom",
     "Grouped": "grouped",
+    "HyperLogLog": "hyperloglog",
     "Sketch": "base",
+    "UltraLogLog": "ultraloglog",
     "hashes": "columns",
 }
 
