@@ -186,8 +186,12 @@ class HashSketch(Sketch):
         """
         self._update_hashes(checked_hashes(hashes), None)
 
+    def _as_hashed(self, values: Column) -> Column:
+        """Return the values as a column that hashes itself the way this sketch does."""
+        return values
+
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
-        for start, part in hash_blocks(values):
+        for start, part in hash_blocks(self._as_hashed(values)):
             self._update_hashes(part, None if weights is None else weights[start : start + part.size])
 
 
