@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sketches.columns import hashes
     from sketches.grouped import Grouped
     from sketches.hyperloglog import HyperLogLog
+    from sketches.misra_gries import MisraGries
+    from sketches.space_saving import SpaceSaving
     from sketches.ultraloglog import UltraLogLog
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "ClassicBloomFilter",
     "Grouped",
     "HyperLogLog",
+    "MisraGries",
     "Sketch",
+    "SpaceSaving",
     "UltraLogLog",
     "hashes",
 ]
@@ -32,7 +36,9 @@ HOMES: Final = {
     "ClassicBloomFilter": "classic_bloom",
     "Grouped": "grouped",
     "HyperLogLog": "hyperloglog",
+    "MisraGries": "misra_gries",
     "Sketch": "base",
+    "SpaceSaving": "space_saving",
     "UltraLogLog": "ultraloglog",
     "hashes": "columns",
 }
