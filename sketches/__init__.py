@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from sketches.bloom import BloomFilter
     from sketches.classic_bloom import ClassicBloomFilter
     from sketches.columns import hashes
+    from sketches.decaying import DecayingWindow
     from sketches.grouped import Grouped
     from sketches.hyperloglog import HyperLogLog
     from sketches.misra_gries import MisraGries
+    from sketches.quantiles import Quantiles
     from sketches.space_saving import SpaceSaving
     from sketches.ultraloglog import UltraLogLog
 
 __all__ = [
     "BloomFilter",
     "ClassicBloomFilter",
+    "DecayingWindow",
     "Grouped",
     "HyperLogLog",
     "MisraGries",
+    "Quantiles",
     "Sketch",
     "SpaceSaving",
     "UltraLogLog",
@@ -34,9 +38,11 @@ __all__ = [
 HOMES: Final = {
     "BloomFilter": "bloom",
     "ClassicBloomFilter": "classic_bloom",
+    "DecayingWindow": "decaying",
     "Grouped": "grouped",
     "HyperLogLog": "hyperloglog",
     "MisraGries": "misra_gries",
+    "Quantiles": "quantiles",
     "Sketch": "base",
     "SpaceSaving": "space_saving",
     "UltraLogLog": "ultraloglog",
