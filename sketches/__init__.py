@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sketches.bloom import BloomFilter
     from sketches.classic_bloom import ClassicBloomFilter
     from sketches.columns import hashes
+    from sketches.datasketches_hll import from_datasketches, to_datasketches
     from sketches.decaying import DecayingWindow
     from sketches.grouped import Grouped
     from sketches.hyperloglog import HyperLogLog
@@ -32,7 +33,9 @@ __all__ = [
     "Sketch",
     "SpaceSaving",
     "UltraLogLog",
+    "from_datasketches",
     "hashes",
+    "to_datasketches",
 ]
 
 HOMES: Final = {
@@ -46,7 +49,9 @@ HOMES: Final = {
     "Sketch": "base",
     "SpaceSaving": "space_saving",
     "UltraLogLog": "ultraloglog",
+    "from_datasketches": "datasketches_hll",
     "hashes": "columns",
+    "to_datasketches": "datasketches_hll",
 }
 
 
