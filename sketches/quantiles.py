@@ -67,7 +67,7 @@ class Quantiles(Sketch):
     Equal: merged sketches agree with one pass in count, minimum and maximum, in ranks within the guarantee.
 
     Not supported: weights; NaN (refused: it has no rank); strings. Numbers are float64: integers above 2**53 are rounded,
-    times and durations are microseconds, dates days. An exact tail (p99.99 of a million): the error is the same at each rank, so take a larger k.
+    times and durations are microseconds, dates days. Far tails: the error is the same at each rank, so take a larger k.
 
     References
     ----------
