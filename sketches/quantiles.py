@@ -240,7 +240,7 @@ class Quantiles(Sketch):
         if level:
             self._levels[level - 1] = values[even:].copy()
         else:
-            self._first[: values.size - even] = values[even:]
+            self._first = values[even:].copy()
             self._fill = values.size - even
         self._put(level + 1, values[coin:even:2])
 
