@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sketches.columns import MOST_DIGITS, Bytes, Column, Words, refused, words_of
+from sketches.columns import FAR, MOST_DIGITS, Bytes, Column, Words, refused, words_of
 
 __all__ = ["from_arrow", "to_arrow"]
 
@@ -29,6 +29,8 @@ def from_arrow(values: Any) -> Column:
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
         if isinstance(array, pa.ChunkedArray):  # dictionaries of several chunks
             array = pa.concat_arrays([chunk.cast(array.type.value_type) for chunk in array.chunks])
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()  # first of all, for a value of the dictionary may be null
     rows = None
     if array.null_count:
         rows = np.flatnonzero(np.asarray(array.is_valid()))
@@ -77,12 +79,24 @@ def _times_and_decimals(array: pa.Array, rows: NDArray[np.int64] | None) -> Word
         days = array.cast(pa.date32()).cast(pa.int32())
         return Words(days.to_numpy().view(np.uint32), "date", rows)
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-        is_duration = pa.types.is_duration(kind)
-        micros = array.cast(pa.duration("us") if is_duration else pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
-        return Words(micros.to_numpy().view(np.uint64), "duration" if is_duration else "timestamp", rows)
+        return Words(_micros(array).view(np.uint64), "duration" if pa.types.is_duration(kind) else "timestamp", rows)
     if pa.types.is_decimal(kind):
         return Words(_unscaled(array).view(np.uint64), "decimal", rows)
     raise refused(f"an Arrow array of {kind}", TODO)
+
+
+def _micros(array: pa.Array) -> NDArray[np.int64]:
+    kind = array.type
+    if kind.unit == "ns":
+        nanos: NDArray[np.int64] = array.cast(pa.int64()).to_numpy()
+        return nanos // 1000  # down also before 1970, as NumPy does; Arrow's own cast goes up there
+    try:
+        micros: NDArray[np.int64] = (
+            array.cast(pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us", kind.tz)).cast(pa.int64()).to_numpy()
+        )
+    except pa.ArrowInvalid as error:
+        raise refused("times whose microseconds are beyond 64 bits", FAR) from error
+    return micros
 
 
 def _unscaled(array: pa.Array) -> NDArray[np.int64]:

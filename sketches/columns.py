@@ -13,7 +13,7 @@ So 5 as int32 and 5 as int64 are two values, as in Spark. Nulls (also NaT) are n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -28,8 +28,9 @@ __all__ = ["SEED", "Bytes", "Column", "Words", "column", "hash_blocks", "hashes"
 SEED: Final = np.uint64(42)
 BLOCK: Final = 8192  # hashes of a block stay in the first two caches
 CANONICAL_NAN: Final[dict[Any, Any]] = {np.dtype(np.float32): np.uint32(0x7FC00000), np.dtype(np.float64): np.uint64(0x7FF8000000000000)}
-MICROSECONDS: Final = "us"
 MOST_DIGITS: Final = 18
+FINER: Final = ("us", "ns", "ps", "fs", "as")
+FAR: Final = "leave them out, or hash them as integers"
 ARROW: Final = ("__arrow_c_array__", "__arrow_c_stream__", "__arrow_array__")
 
 _hash_words4 = pick(hash_kernel.hash_words4, hash_plain.hash_words4)
@@ -173,20 +174,33 @@ def one(value: Any) -> Column:
     if isinstance(value, bytes | bytearray | memoryview):
         return _single(bytes(value), "binary")
     if isinstance(value, str):
-        return _single(value.encode(), "string")
+        return _single(_encoded(value), "string")
     if isinstance(value, int) and not isinstance(value, bool):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise refused(f"the integer {value}", "give one of 64 bits")
         return _from_numpy(np.array([value], np.int64 if value < 1 << 63 else np.uint64))
     if isinstance(value, np.generic | bool | float):
         return _from_numpy(np.array([value]))
     import pyarrow as pa  # noqa: PLC0415 (dates, times and decimals; Arrow is not needed for the others)
 
-    return column(pa.array([value]))
+    try:
+        found = pa.array([value])
+    except pa.ArrowException as error:
+        raise refused(f"a value of type {type(value).__name__}", "give one of a type that has a byte form") from error
+    return column(found)
 
 
 def refused(got: str, todo: str) -> SketchTypeError:
     """Return the error of values that cannot be hashed."""
     expected = "booleans, integers, floats, strings, binary, dates, timestamps, durations or decimals"
     return SketchTypeError("hash", "argument", "values", expected=expected, got=got, todo=todo)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise refused("text that is not Unicode", f"{error}; hash its bytes") from error
 
 
 def _single(value: bytes, kind: str) -> Bytes:
@@ -196,6 +210,8 @@ def _single(value: bytes, kind: str) -> Bytes:
 def _from_numpy(values: NDArray[Any]) -> Column:
     if values.ndim != 1:
         raise refused(f"an array of {values.ndim} dimensions", "give a flat one: values.ravel()")
+    if isinstance(values, np.ma.MaskedArray):
+        return _without(values.data, np.ma.getmaskarray(values))
     kind = values.dtype.kind
     if kind in "biuf":
         return words_of(values)
@@ -204,9 +220,29 @@ def _from_numpy(values: NDArray[Any]) -> Column:
     if kind == "S":
         return _fixed(np.ascontiguousarray(values), "binary")
     if kind in "UT":
-        texts = values.astype(f"U{np.strings.str_len(values).max(initial=1)}") if kind == "T" else values
-        return _fixed(np.char.encode(texts, "utf-8"), "string")
+        return _texts(values)
     raise refused(f"an array of {values.dtype}", "give it a type: numpy.asarray(values, numpy.int64), or pyarrow.array(values, type)")
+
+
+def _without(values: NDArray[Any], missing: NDArray[np.bool_]) -> Column:
+    """Take those values that are not missing."""
+    rows = np.flatnonzero(~missing)
+    found = _from_numpy(values[rows])
+    return replace(found, rows=rows if found.rows is None else rows[found.rows])
+
+
+def _texts(values: NDArray[Any]) -> Column:
+    if values.dtype.kind == "T":
+        if hasattr(values.dtype, "na_object"):
+            items = values.astype(object)
+            missing = (items == None) | (items != items)  # noqa: E711, PLR0124 (each item; what stands for null is None or NaN)
+            if missing.any():
+                return _without(values, missing)
+        values = values.astype(f"U{np.strings.str_len(values).max(initial=1)}")
+    try:
+        return _fixed(np.char.encode(values, "utf-8"), "string")
+    except UnicodeEncodeError as error:
+        raise refused("text that is not Unicode", f"{error}; hash its bytes") from error
 
 
 def words_of(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> Words:
@@ -215,7 +251,7 @@ def words_of(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> Wor
         return _floats(values, rows)
     if values.dtype.kind == "b":
         return Words(values.astype(np.uint32), "bool", rows)
-    if values.dtype.itemsize < 4 or values.dtype == np.int32:
+    if values.dtype.itemsize < 4 or (values.dtype.kind == "i" and values.dtype.itemsize == 4):
         return Words(np.ascontiguousarray(values.astype(np.int32, copy=False)).view(np.uint32), "int", rows)
     if values.dtype.kind == "u" and values.dtype.itemsize == 8:
         return Words(np.ascontiguousarray(values.astype(np.uint64, copy=False)), "ulong", rows)
@@ -241,12 +277,18 @@ def _times(values: NDArray[Any]) -> Words:
     rows = None if present.all() else np.flatnonzero(present)
     some = values if rows is None else values[rows]
     if values.dtype == np.dtype("M8[D]"):
-        return Words(some.astype(np.int64).astype(np.int32).view(np.uint32), "date", rows)
+        days = some.astype(np.int64)
+        if (days != days.astype(np.int32)).any():
+            raise refused("days beyond 32 bits", FAR)
+        return Words(days.astype(np.int32).view(np.uint32), "date", rows)
     is_duration = values.dtype.kind == "m"
     unit = np.datetime_data(values.dtype)[0]
     if unit == "generic" or (is_duration and unit in "YM"):
         raise refused(f"an array of {values.dtype}", "give it a unit that has a length, such as us")
-    numbers = some.astype("m8[us]" if is_duration else "M8[us]").astype(np.int64)
+    micros = some.astype("m8[us]" if is_duration else "M8[us]")
+    if unit not in FINER and (micros.astype(values.dtype) != some).any():  # NumPy lets them overflow
+        raise refused("times whose microseconds are beyond 64 bits", FAR)
+    numbers = micros.astype(np.int64)
     return Words(numbers.view(np.uint64), "duration" if is_duration else "timestamp", rows)
 
 
