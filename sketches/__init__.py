@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sketches.bloom import BloomFilter
     from sketches.classic_bloom import ClassicBloomFilter
     from sketches.columns import hashes
+    from sketches.count_min import CountMinSketch
     from sketches.datasketches_hll import from_datasketches, to_datasketches
     from sketches.decaying import DecayingWindow
     from sketches.grouped import Grouped
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BloomFilter",
     "ClassicBloomFilter",
+    "CountMinSketch",
     "DecayingWindow",
     "Grouped",
     "HyperLogLog",
@@ -41,6 +43,7 @@ __all__ = [
 HOMES: Final = {
     "BloomFilter": "bloom",
     "ClassicBloomFilter": "classic_bloom",
+    "CountMinSketch": "count_min",
     "DecayingWindow": "decaying",
     "Grouped": "grouped",
     "HyperLogLog": "hyperloglog",

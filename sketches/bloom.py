@@ -14,7 +14,7 @@ from sketches.bloom_math import blocked_rate, bounds_of, filled_planes, smallest
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
 from sketches.envelope import damaged
 from sketches.jit import pick
-from sketches.payload import pack_table, unpack_table
+from sketches.payload import empty_lines, pack_table, unpack_table
 
 __all__ = ["BloomFilter"]
 
@@ -77,7 +77,7 @@ class BloomFilter(StateSketch):
         if not 1 <= blocks <= MOST_BLOCKS:
             raise out_of_range("blocks", f"from 1 to {MOST_BLOCKS:,}", blocks)
         self._merge_key = (blocks,)
-        self.state = np.zeros((blocks, LANES), np.uint32)
+        self.state = empty_lines(blocks, LANES, np.uint32)
 
     @classmethod
     def from_error(cls, *, capacity: int, false_positive_rate: float) -> Self:
@@ -187,6 +187,12 @@ class BloomFilter(StateSketch):
         made._merge_key, made.state = self._merge_key, state
         return made
 
+    def copy(self) -> Self:
+        """Return another one with the same content."""
+        state = empty_lines(len(self.state), LANES, np.uint32)
+        np.copyto(state, self.state)
+        return self.of_state(state)
+
     def _contains_column(self, values: Column) -> NDArray[np.bool_]:
         answer = np.empty(len(values), np.bool_)
         for start, part in hash_blocks(values):
@@ -227,4 +233,4 @@ class BloomFilter(StateSketch):
             raise damaged(cls.KIND, f"blocks from 1 to {MOST_BLOCKS:,}", f"{blocks:,}")
         made = object.__new__(cls)
         made._merge_key, made.state = (blocks,), unpack_table(cls.KIND, payload, blocks, LANES, np.uint32)
-        return made
+        return made.copy()

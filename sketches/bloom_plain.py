@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.bloom_kernel import ONE, SALTS, SHIFT, U32
+from sketches.bloom_kernel import ONE, SALTS, SHIFT, U32, ZERO
 
 __all__ = ["contains", "insert", "insert_grouped", "masks_of", "or_at", "places_of"]
 
 
-def insert(table: NDArray[np.uint32], hashes: NDArray[np.uint64]) -> None:
+def insert(table: NDArray[np.uint32], hashes: NDArray[np.uint64]) -> np.uint32:
     """Set the bits of each hash; table : ndarray (blocks, 8) uint32."""
     or_at(table, places_of(hashes, len(table)), masks_of(hashes))
+    return ZERO
 
 
 def insert_grouped(tables: NDArray[np.uint32], groups: NDArray[np.int64], hashes: NDArray[np.uint64]) -> None:
@@ -21,10 +22,11 @@ def insert_grouped(tables: NDArray[np.uint32], groups: NDArray[np.int64], hashes
     or_at(tables.reshape(-1, SALTS.size), groups * blocks + places_of(hashes, blocks), masks_of(hashes))
 
 
-def contains(table: NDArray[np.uint32], hashes: NDArray[np.uint64], out: NDArray[np.bool_]) -> None:
+def contains(table: NDArray[np.uint32], hashes: NDArray[np.uint64], out: NDArray[np.bool_]) -> np.uint32:
     """Say of each hash whether all its bits are set."""
     masks = masks_of(hashes)
     out[:] = ((table[places_of(hashes, len(table))] & masks) == masks).all(axis=1)
+    return ZERO
 
 
 def places_of(hashes: NDArray[np.uint64], blocks: int) -> NDArray[np.int64]:

@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 
 from sketches.envelope import damaged
 
-__all__ = ["pack_table", "unpack_table"]
+__all__ = ["empty_lines", "pack_table", "unpack_table"]
 
 WHOLE: Final = b"\0"
 SPARSE: Final = b"\1"
+LINE: Final = 64  # bytes of a cache line
 COUNT: Final = struct.Struct("<I")
 LARGEST_SPARSE: Final = 1 << 25  # bytes: a few bytes must not make their reader take more memory than this
+
+
+def empty_lines(rows: int, cells: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a table of zeros that begins where a cache line does, so that a row of half a line is in one line."""
+    size = rows * cells * np.dtype(dtype).itemsize
+    raw = np.zeros(size + LINE, np.uint8)
+    begin = -raw.ctypes.data % LINE
+    return raw[begin : begin + size].view(dtype).reshape(rows, cells)
 
 
 def pack_table(table: NDArray[Any]) -> bytes:

@@ -270,14 +270,14 @@ def test_parameters_out_of_range_are_refused() -> None:
             ClassicBloomFilter(64, wrong)
     for kind in (BloomFilter, ClassicBloomFilter):
         with pytest.raises(SketchError, match="cannot use parameter 'capacity': expected at least 1, got 0"):
-            kind.from_error(capacity=0, false_positive_rate=0.1)  # type: ignore[attr-defined]
+            kind.from_error(capacity=0, false_positive_rate=0.1)
         for rate in (0.0, 1.0, 1e-12, float("nan")):
             with pytest.raises(SketchError, match=rf"cannot use parameter 'false_positive_rate': expected from 1e-08 .*, got {rate!r}"):
-                kind.from_error(capacity=1, false_positive_rate=rate)  # type: ignore[attr-defined]
+                kind.from_error(capacity=1, false_positive_rate=rate)
         with pytest.raises(SketchError, match=r"cannot use parameter 'capacity': expected what .* can keep at rate 0.01"):
-            kind.from_error(capacity=10**11, false_positive_rate=0.01)  # type: ignore[attr-defined]
+            kind.from_error(capacity=10**11, false_positive_rate=0.01)
         with pytest.raises(SketchError, match="cannot use parameter 'confidence'"):
-            kind.from_error(capacity=1, false_positive_rate=0.1).lower_bound(1.0)  # type: ignore[attr-defined]
+            kind.from_error(capacity=1, false_positive_rate=0.1).lower_bound(1.0)
 
 
 @pytest.mark.parametrize(
