@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from sketches.count_min import CountMinSketch
     from sketches.datasketches_hll import from_datasketches, to_datasketches
     from sketches.decaying import DecayingWindow
+    from sketches.decaying_top import DecayingTop
     from sketches.grouped import Grouped
     from sketches.hyperloglog import HyperLogLog
     from sketches.misra_gries import MisraGries
     from sketches.quantiles import Quantiles
+    from sketches.rotating_bloom import RotatingBloomFilter
     from sketches.space_saving import SpaceSaving
     from sketches.ultraloglog import UltraLogLog
 
@@ -27,11 +29,13 @@ __all__ = [
     "BloomFilter",
     "ClassicBloomFilter",
     "CountMinSketch",
+    "DecayingTop",
     "DecayingWindow",
     "Grouped",
     "HyperLogLog",
     "MisraGries",
     "Quantiles",
+    "RotatingBloomFilter",
     "Sketch",
     "SpaceSaving",
     "UltraLogLog",
@@ -44,11 +48,13 @@ HOMES: Final = {
     "BloomFilter": "bloom",
     "ClassicBloomFilter": "classic_bloom",
     "CountMinSketch": "count_min",
+    "DecayingTop": "decaying_top",
     "DecayingWindow": "decaying",
     "Grouped": "grouped",
     "HyperLogLog": "hyperloglog",
     "MisraGries": "misra_gries",
     "Quantiles": "quantiles",
+    "RotatingBloomFilter": "rotating_bloom",
     "Sketch": "base",
     "SpaceSaving": "space_saving",
     "UltraLogLog": "ultraloglog",
