@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from sketches.hyperloglog import HyperLogLog
     from sketches.misra_gries import MisraGries
     from sketches.quantiles import Quantiles
+    from sketches.reservoir import ReservoirSample
     from sketches.rotating_bloom import RotatingBloomFilter
     from sketches.space_saving import SpaceSaving
+    from sketches.stratified_reservoir import StratifiedReservoirSample
     from sketches.ultraloglog import UltraLogLog
+    from sketches.weighted_reservoir import WeightedReservoirSample
 
 __all__ = [
     "BloomFilter",
@@ -35,10 +38,13 @@ __all__ = [
     "HyperLogLog",
     "MisraGries",
     "Quantiles",
+    "ReservoirSample",
     "RotatingBloomFilter",
     "Sketch",
     "SpaceSaving",
+    "StratifiedReservoirSample",
     "UltraLogLog",
+    "WeightedReservoirSample",
     "from_datasketches",
     "hashes",
     "to_datasketches",
@@ -54,10 +60,13 @@ HOMES: Final = {
     "HyperLogLog": "hyperloglog",
     "MisraGries": "misra_gries",
     "Quantiles": "quantiles",
+    "ReservoirSample": "reservoir",
     "RotatingBloomFilter": "rotating_bloom",
     "Sketch": "base",
     "SpaceSaving": "space_saving",
+    "StratifiedReservoirSample": "stratified_reservoir",
     "UltraLogLog": "ultraloglog",
+    "WeightedReservoirSample": "weighted_reservoir",
     "from_datasketches": "datasketches_hll",
     "hashes": "columns",
     "to_datasketches": "datasketches_hll",
