@@ -1,8 +1,8 @@
 """Counters of distinct values keep to their bounds: at all sizes, after merges, on values in a row and on values seen often.
 
 False alarms: the bounds are 95 % (97.5 % on each side). A test of N trials fails if more than `allowed` lie outside, which the binomial
-distribution gives a probability below one in a million; with the hundred or so tests here that is one false alarm in ten thousand choices of
-the seeds. The seeds are fixed. (The bounds are normal ones, nearly; a hundredth is granted for "nearly".)
+distribution gives a probability below one in a million; with the hundred or so tests here that is one false alarm in ten thousand choices
+of the seeds. The seeds are fixed. (The bounds are normal ones, nearly; a hundredth is granted for "nearly".)
 """
 
 from __future__ import annotations
