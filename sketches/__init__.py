@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sketches.decaying import DecayingWindow
     from sketches.decaying_top import DecayingTop
     from sketches.grouped import Grouped
+    from sketches.heavy_hitters import HeavyHitters
     from sketches.hyperloglog import HyperLogLog
     from sketches.misra_gries import MisraGries
     from sketches.quantiles import Quantiles
@@ -35,6 +36,7 @@ __all__ = [
     "DecayingTop",
     "DecayingWindow",
     "Grouped",
+    "HeavyHitters",
     "HyperLogLog",
     "MisraGries",
     "Quantiles",
@@ -57,6 +59,7 @@ HOMES: Final = {
     "DecayingTop": "decaying_top",
     "DecayingWindow": "decaying",
     "Grouped": "grouped",
+    "HeavyHitters": "heavy_hitters",
     "HyperLogLog": "hyperloglog",
     "MisraGries": "misra_gries",
     "Quantiles": "quantiles",

@@ -234,6 +234,13 @@ class CountMinSketch(StateSketch):
         """Return a number that with this confidence is not above the true inner product."""
         return max(0, self.inner_product(other) - math.floor(self._reach(confidence) * self.total * other.total))
 
+    def check_room(self, more: int, most: int | None = None) -> None:
+        """Refuse as much more weight if the total, or another one that is given, would not fit then."""
+        most = self.total if most is None else most
+        if more + most > LARGEST:
+            todo = "start a new sketch before that"
+            raise SketchError("update", "sketch", self.KIND, expected=f"a total up to {LARGEST:,}", got=f"{more + most:,}", todo=todo)
+
     def of_state(self, state: NDArray[Any]) -> Self:
         """Return a sketch of the same parameters that has this array, not a copy, for its content."""
         made = object.__new__(type(self))
@@ -254,18 +261,13 @@ class CountMinSketch(StateSketch):
             _minima(self.counts, part, answer[start : start + part.size])
         return answer
 
-    def _check_room(self, more: int, most: int) -> None:
-        if more + most > LARGEST:
-            todo = "start a new sketch before that"
-            raise SketchError("update", "sketch", self.KIND, expected=f"a total up to {LARGEST:,}", got=f"{more + most:,}", todo=todo)
-
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
-        self._check_room(len(values) if weights is None else sum_of(weights), self.total)
+        self.check_room(len(values) if weights is None else sum_of(weights))
         for start, part in hash_blocks(values):
             self._take(part, None if weights is None else weights[start : start + part.size])
 
     def _update_hashes(self, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
-        self._check_room(hashes.size if weights is None else sum_of(weights), self.total)
+        self.check_room(hashes.size if weights is None else sum_of(weights))
         for start in range(0, hashes.size, BLOCK):
             self._take(hashes[start : start + BLOCK], None if weights is None else weights[start : start + BLOCK])
 
@@ -286,7 +288,7 @@ class CountMinSketch(StateSketch):
         self, states: NDArray[Any], groups: NDArray[np.int64], hashes: NDArray[np.uint64], weights: NDArray[Any] | None
     ) -> None:
         counts = np.ones(hashes.size, np.int64) if weights is None else whole_weights(weights, hashes.size)
-        self._check_room(sum_of(counts), int(states[groups, -1].max(initial=0)))
+        self.check_room(sum_of(counts), int(states[groups, -1].max(initial=0)))
         if not self._merge_key[2]:
             _add_grouped(states, len(self.counts), groups, hashes, counts)
             return
@@ -296,7 +298,7 @@ class CountMinSketch(StateSketch):
         _raise_grouped(states, len(self.counts), groups[firsts], hashes[firsts], np.add.reduceat(counts[order], firsts))
 
     def _merge(self, other: Self) -> None:
-        self._check_room(other.total, self.total)
+        self.check_room(other.total)
         self.state += other.state
 
     def _key(self) -> Any:
