@@ -20,12 +20,14 @@ from sketches.envelope import open_envelope, seal
 from sketches.errors import SketchBytesError, SketchError, SketchTypeError
 from sketches.grouped import Grouped
 from sketches.hot_list import Hot, HotList
+from sketches.jit import HAS_NUMBA
 from sketches.misra_gries import MisraGries
 from sketches.space_saving import SpaceSaving
 from tests.sketch_laws import SketchLaws
 
 CLASSES: list[type[HotList]] = [MisraGries, SpaceSaving]
 GOLDEN = Path(__file__).parent.parent / "golden" / "sketches"
+COMPILED = pytest.mark.skipif(not HAS_NUMBA, reason="there is nothing to compare NumPy with")
 
 
 def assert_bounds(sketch: HotList, truth: Counter[Any], others: tuple[Any, ...] = ()) -> None:
@@ -173,6 +175,7 @@ def on_path(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hot_list, f"_{name}", getattr(module, name))
 
 
+@COMPILED
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("capacity", [1, 20, 768, 20_000])
 def test_numpy_alone_gives_the_same_bytes(capacity: int, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:

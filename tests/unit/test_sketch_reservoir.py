@@ -16,11 +16,13 @@ from sketches import draws, hash_kernel, hash_plain
 from sketches.envelope import seal
 from sketches.errors import SketchBytesError, SketchError, SketchTypeError
 from sketches.grouped import Grouped
+from sketches.jit import HAS_NUMBA
 from sketches.reservoir import ReservoirSample
 from sketches.sample_bounds import mean_bounds
 from tests.sketch_laws import SketchLaws
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sketches" / "reservoir_v1.bin"
+COMPILED = pytest.mark.skipif(not HAS_NUMBA, reason="there is nothing to compare NumPy with")
 
 
 def sample_of(values: Any, size: int, seed: int = 0) -> ReservoirSample:
@@ -157,6 +159,7 @@ def test_groups_have_samples_of_their_own() -> None:
 # The random numbers -------------------------------------------------------------------------------------------------------
 
 
+@COMPILED
 def test_numpy_alone_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for module in (hash_kernel, hash_plain):

@@ -16,10 +16,12 @@ from sketches import draws, hash_kernel, hash_plain
 from sketches.columns import hashes
 from sketches.envelope import seal
 from sketches.errors import SketchBytesError, SketchError, SketchTypeError
+from sketches.jit import HAS_NUMBA
 from sketches.stratified_reservoir import StratifiedReservoirSample
 from tests.sketch_laws import SketchLaws
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sketches" / "stratified_reservoir_v1.bin"
+COMPILED = pytest.mark.skipif(not HAS_NUMBA, reason="there is nothing to compare NumPy with")
 ALARM = 4.9  # standard deviations that are passed with a probability of 1e-6
 
 
@@ -78,6 +80,7 @@ def test_the_cut_into_calls_does_not_show() -> None:
     assert parts.to_bytes() == whole.to_bytes()
 
 
+@COMPILED
 def test_numpy_alone_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for module in (hash_kernel, hash_plain):

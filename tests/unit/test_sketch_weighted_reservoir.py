@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from sketches import draws, hash_kernel, hash_plain
 from sketches.envelope import seal
 from sketches.errors import SketchBytesError, SketchError, SketchTypeError
+from sketches.jit import HAS_NUMBA
 from sketches.weighted_reservoir import WeightedReservoirSample
 from tests.sketch_laws import SketchLaws
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sketches" / "weighted_reservoir_v1.bin"
+COMPILED = pytest.mark.skipif(not HAS_NUMBA, reason="there is nothing to compare NumPy with")
 WEIGHTS = np.array([1.0, 2.0, 4.0, 0.5, 8.0, 1.5])
 ALARM = 4.9  # standard deviations that are passed with a probability of 1e-6
 
@@ -134,6 +136,7 @@ def test_full_samples_merge_to_the_least_keys_in_any_order() -> None:
     assert left._keys.tolist() == least
 
 
+@COMPILED
 def test_numpy_alone_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for module in (hash_kernel, hash_plain):
