@@ -124,8 +124,8 @@ def table(rows: Sequence[str]) -> str:
         (
             "# Observed and promised errors of the sketches",
             "",
-            "Written by `python -m benchmarks.sketches.accuracy`; do not edit. Errors are shares, of what the picture says. Promised is the",
-            "bound at 95 % where it has a confidence (up to 5 % of the trials may be outside), else the bound that always holds (none may be).",
+            "Written by `python -m benchmarks.sketches.accuracy`; do not edit. Errors are shares, of what the picture says. Promised is",
+            "the bound at 95 % where it has a confidence (up to 5 % of the trials may be outside), or one that always holds (none may).",
             "",
             "| study | values | observed, 95 % of the trials | promised | trials outside, all sizes | share |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
