@@ -24,7 +24,8 @@ CHUNK = 1 << 20
 @cache
 def zipf_shares() -> NDArray[np.float64]:
     shares: NDArray[np.float64] = np.cumsum(1 / np.arange(1, IDS + 1) ** 1.1)
-    return shares / shares[-1]
+    shares /= shares[-1]
+    return shares
 
 
 def trials(sizes: Sequence[int], seeds: Sequence[int]) -> Iterator[Trial]:
