@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.hash_kernel import U1, U4, U8, U32, U64, hash_words8
+from sketches.hash_kernel import U1, U4, U32, hash_words8
 from sketches.jit import njit
 
 __all__ = ["floor_of", "leading_zeros", "update", "update_groups", "update_words8"]
@@ -22,35 +22,33 @@ GROUP = 32
 WORTH = 4  # below this floor nearly each group has a value that passes
 U0 = np.uint64(0)
 U2 = np.uint64(2)
-U16 = np.uint64(16)
+U3 = np.uint64(3)
+U5 = np.uint64(5)
+U48 = np.uint64(48)
+U56 = np.uint64(56)
+U60 = np.uint64(60)
+U62 = np.uint64(62)
 U63 = np.uint64(63)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @njit(inline="always")
 def leading_zeros(word: np.uint64) -> np.uint64:
-    """Count them; 64 for 0."""
-    if word == U0:
-        return U64
-    count = U0
-    if word >> U32 == U0:
-        count += U32
-        word <<= U32
-    if word >> np.uint64(48) == U0:
-        count += U16
-        word <<= U16
-    if word >> np.uint64(56) == U0:
-        count += U8
-        word <<= U8
-    if word >> np.uint64(60) == U0:
-        count += U4
-        word <<= U4
-    if word >> np.uint64(62) == U0:
-        count += U2
-        word <<= U2
-    if word >> U63 == U0:
-        count += U1
-    return count
+    """Count them in a word above 0; by arithmetic, since no branch here could be predicted."""
+    count = np.uint64(word >> U32 == U0) << U5
+    word <<= count
+    step = np.uint64(word >> U48 == U0) << U4
+    word <<= step
+    count += step
+    step = np.uint64(word >> U56 == U0) << U3
+    word <<= step
+    count += step
+    step = np.uint64(word >> U60 == U0) << U2
+    word <<= step
+    count += step
+    step = np.uint64(word >> U62 == U0) << U1
+    word <<= step
+    return count + step + np.uint64(word >> U63 == U0)
 
 
 @njit(inline="always")
@@ -108,5 +106,6 @@ def update_groups(states: NDArray[np.uint8], precision: int, groups: NDArray[np.
     bits = np.uint64(precision)
     shift = np.uint64(64 - precision)
     last = U1 << (bits - U1)
-    for i in range(hashes.size):
-        raise_one(states[groups[i]], shift, bits, last, hashes[i])
+    for i in range(hashes.size):  # without branches: waiting for one state after the other would cost more than writing each
+        at = hashes[i] >> shift
+        states[groups[i], at] = max(states[groups[i], at], np.uint8(leading_zeros(hashes[i] << bits | last) + U1))

@@ -11,14 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.hash_kernel import U1, U4, hash_words8
-from sketches.hyperloglog_kernel import ALL, CHUNK, GROUP, U0, U2, U63, WORTH, leading_zeros
+from sketches.hash_kernel import U1, U4, U7, hash_words8
+from sketches.hyperloglog_kernel import ALL, CHUNK, GROUP, U0, U2, U3, U63, WORTH, leading_zeros
 from sketches.jit import njit
 
 __all__ = ["floor_of", "merge", "update", "update_groups", "update_words8"]
-
-U3 = np.uint64(3)
-U6 = np.uint64(6)
 
 
 @njit(inline="always")
@@ -26,10 +23,8 @@ def joined(one: np.uint64, other: np.uint64) -> np.uint64:
     """Return the register that has seen what two have seen."""
     high = max(one, other)
     low = min(one, other)
-    apart = (high >> U2) - (low >> U2)
-    if low == U0 or apart > U3:
-        return high
-    return high | (U4 | (low & U3)) >> apart & U3
+    apart = min((high >> U2) - (low >> U2), U7)
+    return high | (U4 | (low & U3)) >> apart & U3 & (U0 - np.uint64(low != U0))  # no branches, see `leading_zeros`
 
 
 @njit(inline="always")
@@ -90,7 +85,9 @@ def update_groups(states: NDArray[np.uint8], precision: int, groups: NDArray[np.
     shift = np.uint64(64 - precision)
     last = U1 << (bits - U1)
     for i in range(hashes.size):
-        take_one(states[groups[i]], shift, bits, last, hashes[i])
+        at = hashes[i] >> shift
+        rank = leading_zeros(hashes[i] << bits | last) + U1
+        states[groups[i], at] = np.uint8(joined(np.uint64(states[groups[i], at]), (rank + bits - U2) << U2))
 
 
 @njit()
