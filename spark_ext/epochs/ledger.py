@@ -193,14 +193,16 @@ class Ledger:
 
     def last(self, pipeline: str) -> EpochRow | None:
         """Return the newest epoch of a pipeline, None before the first."""
-        files = self.table().get_add_actions(flatten=True)
-        files = pa.table(files).filter((pc.field("min.pipeline") <= pipeline) & (pc.field("max.pipeline") >= pipeline))
-        newest = sorted(files.column("max.epoch").to_pylist(), reverse=True)
-        for epoch in newest:  # the first, unless a compacted file holds other pipelines as well
-            found = self._read([("pipeline", "=", pipeline), ("epoch", ">=", epoch)])
-            if found:
-                return found[-1]
-        return None
+        files = pa.table(self.table().get_add_actions(flatten=True))
+        ours = files.filter((pc.field("min.pipeline") <= pipeline) & (pc.field("max.pipeline") >= pipeline))
+        newest = pc.max(ours.column("max.epoch")).as_py()
+        if newest is None:
+            return None
+        found = self._read([("pipeline", "=", pipeline), ("epoch", ">=", newest)])
+        if not found:  # a compacted file holds other pipelines as well, which are further
+            epochs = read_arrow(self.table(), columns=["epoch"], filters=[("pipeline", "=", pipeline)]).column("epoch")
+            found = self._read([("pipeline", "=", pipeline), ("epoch", "=", pc.max(epochs).as_py())]) if len(epochs) else []
+        return found[-1] if found else None
 
     def _read(self, filters: list[tuple[str, str, Any]] | None) -> list[EpochRow]:
         found = read_arrow(self.table(), filters=filters).sort_by([("pipeline", "ascending"), ("epoch", "ascending")])

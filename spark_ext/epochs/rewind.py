@@ -158,7 +158,7 @@ def plan(
     elif position == "latest":
         again = 0
     repeated = _repeated(rows, places, position)
-    back = {} if epoch is None or not restore_tables else {one.name: one.version for one in epoch.sinks if one.version >= 0}
+    back = {} if epoch is None or not restore_tables else {one.name: one.version for one in epoch.sinks}
     effects = [_effect(one, repeated, back.get(one.name), is_restore=restore_tables) for one in (last.sinks if last else ())]
     return Plan(checkpoint, ledger, to, position, ids, last, again, passed_over, effects)
 
@@ -277,11 +277,12 @@ def _repeated(rows: Sequence[EpochRow], places: Mapping[Place, int] | None, posi
 def _effect(sink: SinkRow, repeated: Sequence[EpochRow] | None, back: int | None, *, is_restore: bool) -> Effect:
     rows = None if repeated is None else sum(one.rows for row in repeated for one in row.sinks if one.name == sink.name)
     if back is not None:
-        text = f"the table is set back to version {back}; rows of other programs since then go as well"
+        done = "emptied, as it was not there yet" if back == NONE else f"set back to version {back}"
+        text = f"the table is {done}; rows of other programs since then go as well"
         if sink.kind == "outbox":
             text += "; what was published stays, and is published again"
     elif is_restore:
-        text = f"not set back, as it was not there yet; {AGAIN.get(sink.kind, 'they are written again')}"
+        text = f"not set back, as the epoch does not name it; {AGAIN.get(sink.kind, 'they are written again')}"
     elif rows == 0:
         text = "nothing comes twice"
     else:
@@ -290,8 +291,12 @@ def _effect(sink: SinkRow, repeated: Sequence[EpochRow] | None, back: int | None
 
 
 def _restore(path: str, version_before: int) -> None:
+    if version_before == NONE and not DeltaTable.is_deltatable(path):
+        return
     table = DeltaTable(path)
-    if table.version() != version_before:
+    if version_before == NONE:
+        table.delete()
+    elif table.version() != version_before:
         table.restore(version_before)
 
 
