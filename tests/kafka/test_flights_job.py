@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 from deltalake import DeltaTable
@@ -24,7 +29,12 @@ from jobs.flights.main import PROGRAM, close_days, start_days, start_events, sta
 from jobs.flights.settings import Settings
 from spark_ext import kafka
 from spark_ext.broker import Broker
+from spark_ext.epochs import Ledger
+from spark_ext.epochs.recount import check
 from spark_ext.queries import Checkpoint, run
+from spark_ext.testing import JobUnderTest, differences, kill_cycles
+from spark_ext.testing import Result as Left
+from spark_ext.testing.result import read_tables
 from tests.process_tree import ProcessTree
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
@@ -45,6 +55,13 @@ GARBAGE: dict[str, bytes | None] = {
     "tombstone": None,
     "too_large": b"\x00garbage\xff" * 222_223,  # 2 MB
 }
+KILLS = 50
+OFFSETS = "200"  # of a batch, so that there are batches for all lives
+QUERIES = ("events", "days", "hours", "routes")
+TABLES = (
+    "flight_events", "late_events", "dead_letters", "source_ranges", "hourly_departures", "routes", "daily_departures", "late_for_days",
+)  # fmt: skip
+COUNTS = ("read", "accepted", "filtered", "late", "dead", "duplicate", "shed", "absent", "lost")
 
 
 def some_events() -> pd.DataFrame:
@@ -139,6 +156,114 @@ def test_kills_in_the_middle_change_nothing(published: Broker, tmp_path: Path) -
     assert proof.mismatches == []
     offsets = tmp_path / "checkpoints" / "events" / "spark" / "offsets"
     assert json.loads((offsets / "0").read_text().splitlines()[2]), "the log that the proof used is there"
+
+
+def no_build(*_: Any) -> Any:
+    raise AssertionError("only its tables are read")
+
+
+class Lives:
+    """The job as a plain program in a folder: killed again and again, or left alone."""
+
+    job = JobUnderTest(
+        schema=pa.schema([]),
+        build=no_build,
+        tables={name: f"tables/{name}" for name in TABLES},
+        keys={
+            "daily_departures": ["origin", "day"],
+            "hourly_departures": ["origin", "window_start"],
+            "routes": ["origin", "dest", "carrier"],
+        },
+    )
+
+    def __init__(self, broker: Broker, topic: str, out: Path) -> None:
+        self.broker, self.topic, self.out = broker, topic, out
+        out.mkdir()
+        # The proof goes by the offset log, of which Spark keeps a hundred batches if it is not told otherwise.
+        # And a life is too short for more of a compiler.
+        conf = ["spark.sql.streaming.minBatchesToRetain 10000", "spark.ui.enabled false"]
+        (out / "spark-defaults.conf").write_text("\n".join([*conf, "spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1"]))
+        self.unfinished: list[list[str]] = []
+        self.running: Sequence[str] = QUERIES
+        self.steps = self.steps_before = 0
+        self.wanted = 1
+
+    def command(self, life: int, kills: int) -> list[str]:
+        """Every second life that is killed follows the stream: only then do all four queries run at once."""
+        follows = life < kills and life % 2 == 1
+        self.running = QUERIES if follows else QUERIES[:2]  # the others come when all is read, which is in the last life
+        self.wanted = random.Random(life).randint(1, 4)  # noqa: S311 (a test's moments are no secrets)
+        line = [sys.executable, "-m", "jobs.flights.main", "--bootstrap-servers", self.broker.bootstrap_servers, "--topic", self.topic]
+        line += ["--out", str(self.out), "--max-offsets-per-trigger", OFFSETS]
+        return [*line, "--follow"] if follows else line
+
+    def has_worked(self) -> bool:
+        """Tell whether this life has planned and finished as much as it is to have done before it is killed."""
+        self.steps = sum(batches(self.out, query, log) for query in QUERIES for log in ("offsets", "commits"))
+        return self.steps >= self.steps_before + self.wanted
+
+    def note(self, life: int) -> None:
+        """Write down which queries were in the middle of a batch when they were killed."""
+        assert self.has_worked(), f"life {life} did not come so far; see {self.out / 'lives.txt'}"
+        self.unfinished.append(
+            [query for query in self.running if batches(self.out, query, "offsets") > batches(self.out, query, "commits")]
+        )
+        done = ", ".join(f"{query} {batches(self.out, query, 'commits')}" for query in QUERIES)
+        with (self.out / "lives.txt").open("a") as notes:
+            notes.write(f"life {life}: {self.steps - self.steps_before} steps; unfinished {self.unfinished[-1]}; {done}\n")
+        self.steps_before = self.steps
+
+    def live(self, kills: int) -> Counter[str]:
+        found = kill_cycles(
+            lambda life: self.command(life, kills),
+            cycles=kills,
+            seed=50,
+            within=(0, 1.5),
+            victims=("driver", "jvm", "all"),
+            is_up=self.has_worked,
+            after_death=self.note,
+            environment={"SPARK_CONF_DIR": str(self.out)},
+            timeout_s=900,
+        )
+        return Counter(one.victim for one in found)
+
+    def left(self) -> Left:
+        return Left(job=self.job, steps=[], folder=self.out, tables=read_tables(self.job, self.out), ledger=[], facts=[])
+
+    def sums(self, query: str) -> dict[str, int]:
+        """What the ledger says of a pipeline, over all epochs."""
+        rows = self.ledger.rows(f"flights/{query}")
+        assert all(row.is_balanced for row in rows), query
+        return {name: sum(getattr(row, name) for row in rows) for name in COUNTS}
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(str(self.out / "tables" / "ledger"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_fifty_kills_of_the_flights_job_change_nothing(broker: Broker, tmp_path: Path) -> None:
+    year = some_events()
+    held = year.iloc[4_000:4_020]  # late
+    garbage = [value for name, value in GARBAGE.items() if name != "too_large"]
+    sent = send(broker, "fifty", pd.concat([year.drop(held.index), held]), garbage)
+    undisturbed, killed = Lives(broker, "fifty", tmp_path / "undisturbed"), Lives(broker, "fifty", tmp_path / "killed")
+    assert undisturbed.live(0) == {"none": 1}
+    victims = killed.live(KILLS)
+    assert (victims["none"], victims["itself"]) == (1, 0), "each life but the last was killed"
+    assert min(victims[one] for one in ("driver", "jvm", "all")) >= KILLS // 10
+    assert sum(map(bool, killed.unfinished)) >= KILLS // 2, "most of them in the middle of a batch"
+    assert min(sum(query in each for each in killed.unfinished) for query in QUERIES) >= KILLS // 10, "of each query"
+
+    assert "\n".join(one.text for one in differences(killed.left(), undisturbed.left(), ledger=False)) == ""
+    for query in QUERIES:
+        assert killed.sums(query) == undisturbed.sums(query), query
+        assert [one for one in check(killed.ledger, f"flights/{query}", broker.bootstrap_servers) if one.is_fault] == []
+    proof = proven(broker, "fifty", killed.out)
+    assert proof.mismatches == []
+    assert proof.broker_rows == sent == proof.facts + proof.dead_letters + proof.late_rows
+    assert min(proof.dead_letters, proof.late_rows, proof.late_for_days) > 0, "or these were not tested"
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
