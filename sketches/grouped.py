@@ -21,7 +21,8 @@ FIRST: Final = 16  # groups there is room for at the begin
 class Grouped(Generic[S]):
     """A sketch for each key.
 
-    Guarantee: each sketch is what it would be had it been given the values of its key alone, in their order.
+    Guarantee: each sketch is what it would be had it been given the values of its key alone, in their order; a conservative Count-Min,
+    which counts a block of rows together, keeps its bounds, but not each count.
 
     Parameters
     ----------

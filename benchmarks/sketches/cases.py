@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -112,7 +113,7 @@ def cases(data: Data) -> Iterator[Case]:
         "Quantiles(200), float64", items, warm(partial(sketches.Quantiles, 200), data.doubles), partial(kll.update, data.doubles), items
     )
     times_us = np.arange(items, dtype=np.int64) * 1_000
-    window = sketches.DecayingWindow(np.timedelta64(60, "s"))
+    window = sketches.DecayingWindow(timedelta(seconds=60))
     yield Case("DecayingWindow(60 s), float64", items, partial(window.update_many, data.doubles, times_us))
     yield from _grouped(data)
     yield from _merges(data)

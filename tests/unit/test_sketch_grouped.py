@@ -20,7 +20,6 @@ TEMPLATES = {
     "states of two dimensions": CountMinSketch(depth=3, width=16),
     "bits": BloomFilter(4),
     "sorted": MisraGries(8),
-    "conservative": CountMinSketch(depth=3, width=16, conservative=True),
 }
 ROWS = 20_000
 
@@ -42,6 +41,19 @@ def test_each_group_is_what_its_sketch_would_be_alone(template: Any) -> None:
     assert {key: sketch.to_bytes() for key, sketch in groups.items()} == {key: sketch.to_bytes() for key, sketch in alone.items()}
     assert groups.to_bytes() == [alone[key].to_bytes() for key in groups.keys()]  # noqa: SIM118 (the method)
     assert len(groups) == len(alone)
+
+
+def test_conservative_counts_by_key_keep_their_guarantee() -> None:
+    """What is counted together is a block of rows, of all keys: other counts than alone, within the same bounds."""
+    keys, values = column(1) % 30, column(2) % 500
+    groups, plain = Grouped(CountMinSketch(depth=3, width=32, conservative=True)), Grouped(CountMinSketch(depth=3, width=32))
+    groups.update_grouped(keys, values)
+    plain.update_grouped(keys, values)
+    for key, sketch in groups.items():
+        some, exact = np.unique(values[keys == key], return_counts=True)
+        assert (sketch.estimate_many(some) >= exact).all()
+        assert (sketch.estimate_many(some) <= plain[key].estimate_many(some)).all()
+        assert sketch.total == exact.sum()
 
 
 def test_weights_go_with_their_values() -> None:
