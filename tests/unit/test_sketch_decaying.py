@@ -242,8 +242,11 @@ AT = np.array([NOW])
         ((ONE, np.array([1.5])), "'times': expected 1 instants, .+, got values of type double"),
         ((ONE, [NOW]), "'times': expected 1 instants, .+, got values of type list"),
         ((ONE, np.array([2**62 + 1])), "'times': expected times within 146,000 years of 1970, got 46116860184273879"),
-        ((ONE, np.array(["500000-01-01"], "M8[D]")), "'times': expected times within 146,000 years of 1970, got .*500000-01-01"),
-        ((ONE, np.array(["500000"], "M8[Y]")), "'times': expected times within 146,000 years of 1970, got .*500000"),
+        (
+            (ONE, np.array(["500000-01-01"], "M8[D]")),
+            "'times': expected times within 146,000 years of 1970, got days 18190[0-9]+ to 18190[0-9]+",
+        ),
+        ((ONE, np.array(["500000"], "M8[Y]")), "'times': expected 1 instants, .+, got times whose microseconds are beyond 64 bits"),
         ((np.array([1.0, math.nan]), np.array([NOW, NOW])), "'values': expected finite numbers, got nan"),
         ((np.array([-math.inf]), AT), "'values': expected finite numbers, got -inf"),
         ((np.array(["a"]), AT), "'values': expected finite numbers, got string"),
