@@ -115,7 +115,7 @@ def row_of(study: Study, trials: Sequence[Trial]) -> str:
     outside = sum(abs(trial.error) > trial.bound for trial in trials)
     bound = float(np.median([trial.bound for trial in last]))
     link = f"[{study.title}]({study.name}.svg)"
-    return f"| {link} | {largest:,} | {seen} | {bound:.2g} | {outside} of {len(trials):,} | {outside / len(trials):.1%} |"
+    return f"| {link} | {largest:,} | {seen} | {bound:.2g} | {outside} of {len(trials):,} | {100 * outside / len(trials):.1f} % |"
 
 
 def table(rows: Sequence[str]) -> str:
