@@ -59,7 +59,8 @@ class ClassicBloomFilter(StateSketch):
     References
     ----------
     Bloom: Space/Time Trade-offs in Hash Coding with Allowable Errors (1970).
-    Kirsch, Mitzenmacher: Less Hashing, Same Performance: Building a Better Bloom Filter (2006), sections 3 and 5.
+    Kirsch, Mitzenmacher: Less Hashing, Same Performance: Building a Better Bloom Filter (2006): one hash is enough. Not their double
+    hashing, though: it breaks the promise in filters for tens of values, see `sketches.multipliers`.
     Swamidass, Baldi: Mathematical Correction for Fingerprint Similarity Measures (2007) (`estimate`).
 
     Examples

@@ -1,8 +1,7 @@
 """Classic Bloom filters in loops for numba: some bits anywhere in the filter for each value. In NumPy: `sketches.classic_bloom_plain`.
 
-Bit i of a value is at ``a + i b + c i (i - 1) / 2`` on a circle of 2^64, scaled to the bits: a and b are the hash and its halves swapped
-(double hashing; Kirsch, Mitzenmacher 2006), the square term (their section on extended double hashing) spreads the bits of a value whose b
-is near a small fraction of the circle.
+Bit i of a value is the upper half of (hash times the odd number i of `sketches.multipliers`), times the bits, shifted. Double hashing
+(Kirsch, Mitzenmacher 2006), an addition for each bit, keeps the rate of large filters only.
 """
 # mypy: disable-error-code="return-value, assignment, call-arg, no-any-return"
 # (numba's scalars are wrapped by NumPy's types, which NumPy's stubs see as others)
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches.jit import njit
+from sketches.multipliers import MULTIPLIERS
 
 __all__ = ["contains", "insert", "insert_grouped"]
 
-CURVE = np.uint64(0x9E3779B97F4A7C15)
 U1 = np.uint64(1)
 U6 = np.uint64(6)
 U32 = np.uint64(32)
@@ -29,13 +28,9 @@ def insert(table: NDArray[np.uint64], hashes: NDArray[np.uint64], probes: int) -
     """Set the bits of each hash; table : ndarray (bits / 64,) uint64."""
     bits = np.uint64(table.size) * BITS
     for i in range(hashes.size):
-        at = hashes[i]
-        step = (at << U32) | (at >> U32) | U1
-        for _ in range(probes):
-            bit = ((at >> U32) * bits) >> U32
+        for number in range(probes):
+            bit = (((hashes[i] * MULTIPLIERS[number]) >> U32) * bits) >> U32
             table[bit >> U6] |= U1 << (bit & U63)
-            at += step
-            step += CURVE
 
 
 @njit()
@@ -44,13 +39,9 @@ def insert_grouped(tables: NDArray[np.uint64], groups: NDArray[np.int64], hashes
     bits = np.uint64(tables.shape[1]) * BITS
     for i in range(hashes.size):
         table = tables[groups[i]]
-        at = hashes[i]
-        step = (at << U32) | (at >> U32) | U1
-        for _ in range(probes):
-            bit = ((at >> U32) * bits) >> U32
+        for number in range(probes):
+            bit = (((hashes[i] * MULTIPLIERS[number]) >> U32) * bits) >> U32
             table[bit >> U6] |= U1 << (bit & U63)
-            at += step
-            step += CURVE
 
 
 @njit()
@@ -58,14 +49,10 @@ def contains(table: NDArray[np.uint64], hashes: NDArray[np.uint64], probes: int,
     """Say of each hash whether all its bits are set."""
     bits = np.uint64(table.size) * BITS
     for i in range(hashes.size):
-        at = hashes[i]
-        step = (at << U32) | (at >> U32) | U1
         found = U1
-        for _ in range(probes):
-            bit = ((at >> U32) * bits) >> U32
+        for number in range(probes):
+            bit = (((hashes[i] * MULTIPLIERS[number]) >> U32) * bits) >> U32
             found &= table[bit >> U6] >> (bit & U63)
             if found == 0:
                 break
-            at += step
-            step += CURVE
         out[i] = found != 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.classic_bloom_kernel import BITS, CURVE, U1, U6, U32, U63
+from sketches.classic_bloom_kernel import BITS, U1, U6, U32, U63
+from sketches.multipliers import MULTIPLIERS
 
 __all__ = ["contains", "insert", "insert_grouped"]
 
@@ -31,10 +32,4 @@ def contains(table: NDArray[np.uint64], hashes: NDArray[np.uint64], probes: int,
 
 def _bits_of(hashes: NDArray[np.uint64], words: int, probes: int) -> NDArray[np.uint64]:
     """Return the bits of each hash, as an array (probes, n)."""
-    found = np.empty((probes, hashes.size), np.uint64)
-    bits, at, step = np.uint64(words) * BITS, hashes.copy(), (hashes << U32) | (hashes >> U32) | U1
-    for row in found:
-        row[:] = ((at >> U32) * bits) >> U32
-        at += step
-        step += CURVE
-    return found
+    return (((hashes * MULTIPLIERS[:probes, None]) >> U32) * (np.uint64(words) * BITS)) >> U32

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sketches import count_min_kernel, count_min_plain
 from sketches.base import StateSketch, check_confidence, checked_hashes, out_of_range
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
-from sketches.count_min_kernel import MOST_ROWS
 from sketches.envelope import damaged
 from sketches.errors import SketchError
 from sketches.jit import pick
+from sketches.multipliers import MOST
 from sketches.payload import pack_table, unpack_table
 from sketches.whole_weights import LARGEST, sum_of, whole_weights
 
@@ -86,8 +86,8 @@ class CountMinSketch(StateSketch):
     """The cells, as an array (depth, width): a view of `state`."""
 
     def __init__(self, depth: int, width: int, conservative: bool = False) -> None:
-        if not 1 <= depth <= MOST_ROWS:
-            raise out_of_range("depth", f"from 1 to {MOST_ROWS}", depth)
+        if not 1 <= depth <= MOST:
+            raise out_of_range("depth", f"from 1 to {MOST}", depth)
         if not 1 <= width <= MOST_CELLS // depth:
             raise out_of_range("width", f"from 1 to {MOST_CELLS // depth:,} for a depth of {depth}", width)
         self._merge_key = (depth, width, bool(conservative))
@@ -111,8 +111,8 @@ class CountMinSketch(StateSketch):
         if not 0 < delta < 1:
             raise out_of_range("delta", "above 0, below 1", delta)
         depth, width = math.ceil(-math.log(delta)), math.ceil(math.e / epsilon)
-        if depth > MOST_ROWS:
-            raise out_of_range("delta", f"at least e^-{MOST_ROWS}", delta)
+        if depth > MOST:
+            raise out_of_range("delta", f"at least e^-{MOST}", delta)
         if width * depth > MOST_CELLS:
             raise out_of_range("epsilon", f"at least {math.e * depth / MOST_CELLS:.1e} for this delta", epsilon)
         return cls(depth, width, conservative)
@@ -312,7 +312,7 @@ class CountMinSketch(StateSketch):
         if len(parameters) != PARAMETERS.size:
             raise damaged(cls.KIND, f"{PARAMETERS.size} bytes of parameters", f"{len(parameters)}")
         depth, width, conservative = PARAMETERS.unpack(parameters)
-        if not (1 <= depth <= MOST_ROWS and 1 <= width <= MOST_CELLS // depth and conservative in (0, 1)):
+        if not (1 <= depth <= MOST and 1 <= width <= MOST_CELLS // depth and conservative in (0, 1)):
             raise damaged(cls.KIND, "depth, width and conservative in their ranges", f"{depth}, {width}, {conservative}")
         made = object.__new__(cls)
         made._merge_key = (depth, width, bool(conservative))

@@ -1,8 +1,6 @@
 """Count-Min tables in loops for numba: one cell in each row for each hash. The equal in NumPy: `sketches.count_min_plain`.
 
-The cell in a row is the upper half of (hash times the row's odd number), times the width, shifted: all bits of the hash take part in each
-row, so that two values that share a cell in one row share it in another by chance only. (With double hashing two shared cells mean that
-all are shared, which small wide-apart tables would show.)
+The cell in a row is the upper half of (hash times the row's odd number, see `sketches.multipliers`), times the width, shifted.
 """
 # mypy: disable-error-code="return-value, assignment, call-arg, no-any-return"
 # (numba's scalars are wrapped by NumPy's types, which NumPy's stubs see as others)
@@ -13,25 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches.jit import njit
+from sketches.multipliers import MULTIPLIERS
 
-__all__ = ["MOST_ROWS", "MULTIPLIERS", "add", "add_grouped", "add_weighted", "count_distinct", "minima", "raise_grouped", "raise_to"]
+__all__ = ["add", "add_grouped", "add_weighted", "count_distinct", "minima", "raise_grouped", "raise_to"]
 
-MOST_ROWS = 32
 PART = 512  # cells of a part stay in the first cache
 U32 = np.uint64(32)
-GOLDEN = 0x9E3779B97F4A7C15
-ALL = (1 << 64) - 1
-
-
-def _split_mix(number: int) -> int:
-    """Return the number-th output of SplitMix64 (Steele, Lea, Flood 2014) from 0: numbers up our sleeve are those of all others."""
-    z = (number + 1) * GOLDEN & ALL
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & ALL
-    z = (z ^ z >> 27) * 0x94D049BB133111EB & ALL
-    return z ^ z >> 31
-
-
-MULTIPLIERS = np.array([_split_mix(row) | 1 for row in range(MOST_ROWS)], np.uint64)
 
 
 @njit()

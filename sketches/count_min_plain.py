@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.count_min_kernel import MULTIPLIERS, U32
+from sketches.count_min_kernel import U32
+from sketches.multipliers import MULTIPLIERS
 
 __all__ = ["add", "add_grouped", "add_weighted", "cells_of", "count_distinct", "minima", "raise_grouped", "raise_to"]
 

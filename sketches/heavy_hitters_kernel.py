@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.count_min_kernel import MULTIPLIERS, U32
+from sketches.count_min_kernel import U32
 from sketches.jit import njit
+from sketches.multipliers import MULTIPLIERS
 
 __all__ = ["candidates", "lookup_of"]
 

@@ -19,6 +19,7 @@ from sketches.envelope import seal
 from sketches.errors import SketchBytesError, SketchError
 from sketches.grouped import Grouped
 from sketches.jit import HAS_NUMBA
+from sketches.multipliers import MULTIPLIERS
 from tests.sketch_laws import SketchLaws
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sketches"
@@ -64,11 +65,8 @@ def model_of_split_block(values: NDArray[np.int64], blocks: int) -> dict[int, in
 def model_of_classic(values: NDArray[np.int64], bits: int, probes: int) -> int:
     found = 0
     for h in hashes(values).tolist():
-        at, step = h, ((h << 32) | (h >> 32)) & (1 << 64) - 1 | 1
-        for _ in range(probes):
-            found |= 1 << (((at >> 32) * bits) >> 32)
-            at = (at + step) & (1 << 64) - 1
-            step = (step + 0x9E3779B97F4A7C15) & (1 << 64) - 1
+        for number in MULTIPLIERS[:probes].tolist():
+            found |= 1 << (((h * number % 2**64 >> 32) * bits) >> 32)
     return found
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sketches import count_min_kernel, count_min_plain, hashes
 from sketches.columns import BLOCK
 from sketches.count_min import CountMinSketch
-from sketches.count_min_kernel import MULTIPLIERS
 from sketches.envelope import seal
 from sketches.errors import SketchBytesError, SketchError
 from sketches.grouped import Grouped
 from sketches.jit import HAS_NUMBA
+from sketches.multipliers import MULTIPLIERS
 from tests.sketch_laws import SketchLaws
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sketches" / "count_min_v1.bin"
