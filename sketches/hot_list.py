@@ -24,6 +24,7 @@ __all__ = ["Hot", "HotList"]
 MOST_CAPACITY: Final = 1 << 24
 MOST: Final = (1 << 63) - 1
 SEGMENT: Final = 2 * BLOCK  # values between two purges, at least
+KEPT: Final = 1 << 17  # entries of the greatest table that stays for the next call: 4 MiB
 PARAMETERS: Final = struct.Struct("<I")
 HEAD: Final = struct.Struct("<QQ")
 NO_WEIGHTS: Final = np.empty(0, np.int64)
@@ -64,7 +65,9 @@ class _Table:
         least = 1 << (room - 1).bit_length()
         found: _Table | None = getattr(cls._own, "table", None)
         if found is None or not least <= found.room <= 4 * least:
-            found = cls._own.table = cls(least)
+            found = cls(least)
+            if least <= KEPT:
+                cls._own.table = found
         used = found.used = hashes.size
         found.keys[:used], found.counts[:used], found.places[:used] = hashes, counts, -1 - np.arange(used)
         _index(found.slots, found.shift, found.keys, used)
@@ -186,7 +189,7 @@ class HotList(Sketch):
             return
         capacity = self._capacity - self.SPARE
         length = min(len(values), max(SEGMENT, capacity))
-        table = _Table.of(capacity + length, self._hashes, self._counts)
+        table = _Table.of(min(capacity, self._hashes.size + len(values)) + length, self._hashes, self._counts)
         buffer = np.empty(length, np.uint64)
         for start in range(0, len(values), length):
             stop = min(start + length, len(values))

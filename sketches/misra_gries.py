@@ -31,8 +31,8 @@ class MisraGries(HotList):
     capacity : int
         Items in the table, 1 to 2^24.
 
-    Memory: ``16 * capacity`` bytes and the items (8 bytes for an int64). While values are taken, 40 to 80 bytes for each of
-    ``capacity + 16,384`` entries, once per thread.
+    Memory: ``16 * capacity`` bytes and the items (8 bytes for an int64). While values are taken, 32 to 64 bytes for each of up to
+    ``capacity + 16,384`` entries (``2 * capacity`` if that is more); tables of up to 4 MiB stay with the thread for its next call.
 
     Not supported: negative weights; rare items; values of several types in one list (integers of 32 and of 64 bits are two).
     Equal: by guarantee. Where a stream is cut into calls or parts decides when the table is purged, so that counters may differ, within

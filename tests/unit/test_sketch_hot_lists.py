@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ def test_items_are_guaranteed_or_possible_and_none_is_missed(kind: type[HotList]
     assert sketch.items(sketch.error() + 1)[1], "a threshold near the error leaves some in doubt"
     with pytest.raises(SketchError, match=f"cannot use parameter 'threshold': expected a number above {sketch.error()}, the error, got 1"):
         sketch.items(1)
+
+
+def test_a_large_capacity_costs_what_is_used_of_it() -> None:
+    sketch = MisraGries(1 << 24)
+    tracemalloc.start()
+    sketch.update_many(np.arange(1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert len(sketch.to_bytes()) < 1 << 15
 
 
 def test_top_is_in_order_and_as_long_as_asked() -> None:

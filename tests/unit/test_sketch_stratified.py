@@ -107,6 +107,14 @@ def test_keys_are_strings_and_nulls_are_no_values() -> None:
     assert sketch.counts()["d"] == 1, "it is a copy"
 
 
+def test_a_value_that_is_null_takes_its_key_with_it() -> None:
+    sketch = sample_of(pa.array([1, None, 3, 4]), pa.array(["a", "b", "c", "a"]), 5)
+    assert sketch.counts() == {"a": 2, "c": 1}
+    assert sketch.sample("c").tolist() == [3]
+    sketch.update_many(pa.array([None, 5]), pa.array([None, "c"]))
+    assert sketch.sample("c").tolist() == [3, 5]
+
+
 def test_strata_are_independent_though_they_came_at_once() -> None:
     sketch = sample_of(np.arange(2000), np.repeat([0, 1], 1000), 10)
     assert sorted(sketch.sample(0) + 1000) != sorted(sketch.sample(1))
