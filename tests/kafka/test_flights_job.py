@@ -56,7 +56,7 @@ GARBAGE: dict[str, bytes | None] = {
     "too_large": b"\x00garbage\xff" * 222_223,  # 2 MB
 }
 KILLS = 50
-OFFSETS = "200"  # of a batch, so that there are batches for all lives
+OFFSETS = "170"  # of a batch, so that there are batches for all lives
 QUERIES = ("events", "days", "hours", "routes")
 TABLES = (
     "flight_events", "late_events", "dead_letters", "source_ranges", "hourly_departures", "routes", "daily_departures", "late_for_days",
