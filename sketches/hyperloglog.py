@@ -32,9 +32,10 @@ _update_groups = pick(hyperloglog_kernel.update_groups, hyperloglog_plain.update
 class HyperLogLog(DistinctSketch):
     """Count distinct values.
 
-    Guarantee: ``P(|estimate - n| <= 1.96 * 1.037 / sqrt(2**precision) * n)`` is about 0.95 at every n up to 10**18, and less error at n
+    Guarantee: ``P(|estimate - n| <= 1.96 * 1.037 / sqrt(2**precision) * n)`` is about 0.95 at every n up to 10**16, and less error at n
     below ``2**precision``; the bounds hold with about the confidence given. "About": the error is normal on a logarithmic scale for many
-    registers (precision 8 and more), and the hash is taken for random. It is not for somebody who picks values by their hashes.
+    registers (precision 8 and more), and the hash is taken for random. It is not for somebody who picks values by their hashes; and
+    beyond 10**16 values the hashes of 64 bits are too few.
 
     Parameters
     ----------

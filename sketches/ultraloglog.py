@@ -27,9 +27,10 @@ _update_groups = pick(ultraloglog_kernel.update_groups, ultraloglog_plain.update
 class UltraLogLog(DistinctSketch):
     """Count distinct values, in less memory.
 
-    Guarantee: ``P(|estimate - n| <= 1.96 * 0.761 / sqrt(2**precision) * n)`` is about 0.95 at every n up to 10**18, and less error at n
+    Guarantee: ``P(|estimate - n| <= 1.96 * 0.761 / sqrt(2**precision) * n)`` is about 0.95 at every n up to 10**16, and less error at n
     below ``2**precision``; the bounds hold with about the confidence given. "About": the error is normal on a logarithmic scale for many
-    registers (precision 7 and more), and the hash is taken for random. It is not for somebody who picks values by their hashes.
+    registers (precision 7 and more), and the hash is taken for random. It is not for somebody who picks values by their hashes; and
+    beyond 10**16 values the hashes of 64 bits are too few.
 
     Parameters
     ----------

@@ -74,6 +74,34 @@ def test_each_precision_keeps_to_its_bounds_and_has_no_bias(name: str, precision
     assert math.sqrt(np.mean(errors**2)) < 1.1 * spread * (1 + 5 / math.sqrt(2 * seeds))
 
 
+def drawn(name: str, precision: int, size: float, dice: np.random.Generator) -> DistinctSketch:
+    """Return a sketch as so many values would leave it: each register has seen each rank, or not, by its probability."""
+    registers, last = 1 << precision, 64 - precision
+    ranks = np.arange(1, last + 2)
+    seen = dice.random((registers, last + 1)) < -np.expm1(-size / registers * 0.5 ** np.minimum(ranks, last))
+    top = np.where(seen, ranks, 0).max(axis=1)
+    if name == "HyperLogLog":
+        return HyperLogLog(precision).of_state(top.astype(np.uint8))
+    padded = np.concatenate([np.zeros((registers, 2), bool), seen], axis=1)
+    below = [padded[np.arange(registers), np.maximum(top - down, -1) + 1] for down in (1, 2)]
+    state = np.where(top > 0, 4 * (top + precision - 2) + 2 * below[0] + below[1], 0)
+    return UltraLogLog(precision).of_state(state.astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e9, 1e12, 1e15])
+@pytest.mark.parametrize("name", MAKERS)
+def test_more_values_than_can_be_counted_here(name: str, size: float) -> None:
+    dice, seeds, precision = np.random.default_rng(int(size)), 300, 10
+    found = [drawn(name, precision, size, dice) for _ in range(seeds)]
+    assert all(type(sketch).from_bytes(sketch.to_bytes()).to_bytes() == sketch.to_bytes() for sketch in found[:5])
+    errors = np.array([sketch.estimate() / size - 1 for sketch in found])
+    spread = math.sqrt(found[0].VARIANCE / (1 << precision) + 1 / size)  # the number is Poisson's
+    assert abs(errors.mean()) < spread * 5 / math.sqrt(seeds)
+    assert math.sqrt(np.mean(errors**2)) < spread * (1 + 5 / math.sqrt(2 * seeds))
+    missed = sum(not sketch.lower_bound() <= size <= sketch.upper_bound() for sketch in found)
+    assert size < 1e6 or missed <= allowed(seeds, 0.06)
+
+
 @pytest.mark.parametrize("size", [100, 10_000, 1_000_000])
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_hundred_merged_parts_count_as_the_whole(name: str, size: int) -> None:
