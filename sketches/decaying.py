@@ -113,7 +113,7 @@ class DecayingWindow(Sketch):
         ----------
         values : array (n,)
             Finite numbers; times and durations count as microseconds.
-        times : array (n,)
+        times : array (n,), or one time for all
             int64 in microseconds since 1970, datetime64, or Arrow timestamps; in any order. Without a zone they are in UTC.
         weights : array (n,), optional
             Finite, not negative; 1 if not given. A value of weight 0 is no value.

@@ -133,7 +133,7 @@ class DecayingTop(Sketch):
         ----------
         values : array (n,)
             NumPy or Arrow, of the types in `sketches.columns`.
-        times : array (n,)
+        times : array (n,), or one time for all
             int64 in microseconds since 1970, datetime64, or Arrow timestamps; in any order. Without a zone they are in UTC.
         weights : array (n,), optional
             Finite, not negative; 1 if not given.

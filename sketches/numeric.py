@@ -42,12 +42,14 @@ def instants(times: Any, rows: int) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    times : array (rows,)
+    times : array (rows,), or one instant for all
         int64 in microseconds, datetime64 of any unit, or Arrow timestamps; times without a zone are in UTC, as NumPy has them. None of them
         may be null.
     rows : int
         How many there must be.
     """
+    if isinstance(times, int | np.integer | np.datetime64 | datetime):
+        return np.full(rows, instant(times), np.int64)
     expected = f"{rows:,} instants, as int64 in microseconds or as timestamps"
     try:
         found = column(np.empty(0, np.int64) if times is None else times)

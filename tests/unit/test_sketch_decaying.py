@@ -212,6 +212,16 @@ def test_columns_are_taken_in_all_their_forms(times: Any, values: Any) -> None:
     assert (window.count_at(NOW + HOUR), window.sum_at(NOW + HOUR)) == (1.5, 4)
 
 
+@pytest.mark.parametrize("time", [NOW, np.datetime64(NOW, "us"), datetime(2026, 1, 1, tzinfo=UTC)])
+def test_one_time_may_stand_for_all(time: Any) -> None:
+    window, empty = DecayingWindow(timedelta(hours=1)), DecayingWindow(timedelta(hours=1))
+    window.update_many(np.array([4.0, 2.0]), time)
+    empty.update_many(np.empty(0), time)
+    assert (window.count_at(NOW), window.sum_at(NOW), empty.is_empty) == (2, 6, True)
+    with pytest.raises(SketchError, match=r"'times': expected an instant: .+, got True"):
+        window.update_many(np.array([4.0]), True)
+
+
 def test_null_values_take_their_times_with_them() -> None:
     window = DecayingWindow(timedelta(hours=1))
     window.update_many(pa.array([None, 5.0, None]), np.array([NOW + 9 * HOUR, NOW, NOW]), np.array([1, 2, 1]))
