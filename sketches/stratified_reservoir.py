@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches.base import Sketch, out_of_range
-from sketches.columns import Column, column, one
+from sketches.columns import Column, column, hash_blocks, one
 from sketches.draws import checked_seed, fold
 from sketches.envelope import damaged
 from sketches.errors import SketchError
@@ -22,6 +22,9 @@ from sketches.sample_bounds import Of, deviates, numbers_of
 __all__ = ["StratifiedReservoirSample"]
 
 MOST_STRATA: Final = 1 << 20
+ROWS: Final = 1 << 20  # values that are sorted by stratum at once
+GUESS_BITS: Final = 16  # of a key's hash, which nearly tell its stratum
+GUESS_SHIFT: Final = np.uint64(64 - GUESS_BITS)
 PARAMETERS: Final = struct.Struct("<IIQ")
 
 
@@ -139,15 +142,48 @@ class StratifiedReservoirSample(Sketch):
             return
         self._kind.check(values, self.KIND)
         self._names.check(keys, self.KIND)
-        hashes = np.empty(len(keys), np.uint64)
-        keys.hash_into(0, len(keys), hashes)
-        found, first, groups = np.unique(hashes, return_index=True, return_inverse=True)
-        known = self._known(found, keys, first)
-        order = np.argsort(groups, kind="stable")
-        ends = np.cumsum(np.bincount(groups, minlength=found.size)).tolist()
-        for place, start, stop in zip(known, [0, *ends[:-1]], ends, strict=True):
-            self._parts[place]._update_column(values.take(order[start:stop]), None)
+        places = self._places_for(keys)
+        for start in range(0, len(values), ROWS):
+            some = places[start : start + ROWS]
+            order = np.argsort(some, kind="stable") + start
+            counts = np.bincount(some)
+            ends = np.cumsum(counts)
+            for place in np.flatnonzero(counts).tolist():
+                self._parts[place]._update_column(values.take(order[ends[place] - counts[place] : ends[place]]), None)
         self._kind.kind = values.kind
+
+    def _places_for(self, keys: Column) -> NDArray[np.integer[Any]]:
+        """Return for each key where the sample of its stratum is, and make those that are new.
+
+        Small numbers are given as such: NumPy sorts them by radix.
+        """
+        before = len(self._parts)
+        found = np.empty(len(keys), np.int64)
+        known, guess = np.empty(0, np.uint64), np.zeros(1 << GUESS_BITS, np.int64)
+        try:
+            for start, hashes in hash_blocks(keys):
+                if known.size < len(self._parts):
+                    known = self._hashes()
+                    guess[known >> GUESS_SHIFT] = np.arange(known.size)
+                some = found[start : start + hashes.size]
+                some[:] = guess[hashes >> GUESS_SHIFT]
+                strange = np.flatnonzero(known[some] != hashes) if known.size else np.arange(hashes.size)
+                if strange.size:
+                    names, first, groups = np.unique(hashes[strange], return_index=True, return_inverse=True)
+                    come = np.argsort(first)
+                    places = np.empty(names.size, np.int64)
+                    places[come] = self._known(names[come], keys, strange[first[come]] + start)
+                    some[strange] = places[groups]
+        except SketchError:
+            self._forget(before)
+            raise
+        return found.astype(np.uint16) if len(self._parts) <= 1 << 16 else found
+
+    def _forget(self, before: int) -> None:
+        """Take back strata that were made in vain."""
+        del self._parts[before:]
+        self._places = dict(list(self._places.items())[:before])
+        self._names = self._names.take(np.arange(before)) if before else Items()
 
     def _known(self, hashes: NDArray[np.uint64], keys: Column, places: NDArray[np.int64]) -> list[int]:
         """Return where the samples of strata are; makes those that are new."""

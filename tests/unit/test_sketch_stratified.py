@@ -115,6 +115,25 @@ def test_a_value_that_is_null_takes_its_key_with_it() -> None:
     assert sketch.sample("c").tolist() == [3, 5]
 
 
+def test_many_strata_in_many_blocks_are_told_apart() -> None:
+    keys = np.random.default_rng(2).integers(0, 900, 50_000)
+    sketch = sample_of(np.arange(50_000), keys, 5)
+    found, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    assert sketch.counts() == dict(zip(found.tolist(), counts.tolist(), strict=True))
+    assert sketch.strata() == found[np.argsort(first)].tolist(), "in the order in which they came"
+    assert all((keys[sketch.sample(stratum)] == stratum).all() for stratum in found)
+
+
+def test_strata_that_come_too_late_are_taken_back() -> None:
+    sketch = small(np.arange(3), np.arange(3))
+    before = sketch.to_bytes()
+    with pytest.raises(SketchError, match="expected at most 4 strata, got "):
+        sketch.update_many(np.arange(30_000), np.arange(30_000) // 6000)  # two more, in blocks of their own
+    assert sketch.to_bytes() == before
+    sketch.update(7, 3)
+    assert sketch.strata() == [0, 1, 2, 3]
+
+
 def test_strata_are_independent_though_they_came_at_once() -> None:
     sketch = sample_of(np.arange(2000), np.repeat([0, 1], 1000), 10)
     assert sorted(sketch.sample(0) + 1000) != sorted(sketch.sample(1))
