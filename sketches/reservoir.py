@@ -271,7 +271,8 @@ class ReservoirSample(Sketch):
         if count > MOST_COUNT or len(self._items) != min(count, self._size) or (count == 0) != (not self._items.kind):
             raise damaged(self.KIND, f"{min(count, self._size)} items of {count} values", f"{len(self._items)}")
         is_full = len(self._items) == self._size
-        if not (self._size <= last <= count and step < MOST_STEP and LEAST_LOG <= log_w <= 0 if is_full else (step, last, log_w) == (0, 0, 0)):
+        jumps = self._size <= last <= count and step < MOST_STEP and LEAST_LOG <= log_w <= 0
+        if not (jumps if is_full else (step, last, log_w) == (0, 0, 0)):
             raise damaged(self.KIND, "a state of the random numbers", f"step {step} after {last} of {count}, {log_w}")
         self._count = count
         self._begin(key, log_w, step=step, last=last)
