@@ -110,10 +110,10 @@ def check_start(checkpoint: Checkpoint, ledger: Ledger, spans: Sequence[Span]) -
             )
 
 
-def rewind_command(checkpoint: Checkpoint, ledger: Ledger, to: str) -> str:
+def rewind_command(checkpoint: Checkpoint, ledger: Ledger, to: str, *, restore_tables: bool = False) -> str:
     """Return the command that makes a new checkpoint which starts at `to`."""
     words = ["millrace", "rewind", checkpoint.pipeline, "--ledger", ledger.path, "--checkpoint", checkpoint.path, "--to", to]
-    return shlex.join(words)
+    return shlex.join([*words, "--restore-tables"] if restore_tables else words)
 
 
 class _Guard:
@@ -225,8 +225,11 @@ class _Guard:
                 why = "the ledger was restored to an older version, or is another one"
             raise self._table(name, f"a table that ends with {_batch(done)}, as the ledger does", f"batch {found}", why, last)
 
-    def _command(self, last: EpochRow | None) -> str:
-        return rewind_command(self._checkpoint, self._ledger, "checkpoint" if last is None else f"epoch:{last.epoch}")
+    def _command(self, last: EpochRow | None, *, as_they_are: bool = False) -> str:
+        """Return how to go on; tables are set back to the ledger's end, as they may hold rows of an epoch that was cut off."""
+        if last is None:
+            return rewind_command(self._checkpoint, self._ledger, "checkpoint")
+        return rewind_command(self._checkpoint, self._ledger, f"epoch:{last.epoch}", restore_tables=not as_they_are)
 
     def _no_ledger(self) -> CheckpointMismatchError:
         return self._checkpoint_error(
@@ -254,7 +257,7 @@ class _Guard:
         return CheckpointMismatchError("go on with", "checkpoint", self._checkpoint.path, expected=expected, got=got, why=why, todo=todo)
 
     def _table(self, name: str, expected: str, got: str, why: str, last: EpochRow | None) -> EpochError:
-        command = self._command(last)
+        command = self._command(last, as_they_are=True)
         todo = f"restore the table, or take all tables as they are and go on where the ledger ends: {command}"
         return EpochError("go on with", "sink", name, expected=expected, got=got, why=why, todo=todo)
 
