@@ -33,6 +33,7 @@ class Grouped(Generic[S]):
 
     Examples
     --------
+    >>> from sketches import HyperLogLog
     >>> visitors = Grouped(HyperLogLog(12))
     >>> visitors.update_grouped(np.array(["a", "b", "a"]), np.array([1, 1, 2]))
     >>> {page: round(sketch.estimate()) for page, sketch in visitors.items()}

@@ -16,7 +16,7 @@ from sketches.bloom_math import blocked_rate, smallest
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
 from sketches.envelope import damaged
 from sketches.errors import SketchError
-from sketches.event_times import FARTHEST, microseconds, microseconds_of_one
+from sketches.numeric import LATEST, instant, instants
 from sketches.jit import pick
 from sketches.payload import empty_lines, pack_table, unpack_table
 
@@ -86,7 +86,7 @@ class RotatingBloomFilter(Sketch):
         if not 1 <= blocks <= MOST_BLOCKS // (generations + 1):
             most = MOST_BLOCKS // (generations + 1)
             raise out_of_range("blocks", f"from 1 to {most:,} for {generations} generations", blocks)
-        if not 1 <= keep_us <= FARTHEST or keep_us % generations:
+        if not 1 <= keep_us <= LATEST or keep_us % generations:
             raise out_of_range("keep_us", f"a multiple of {generations} from {generations} to 2^62", keep_us)
         self._key_parts = (blocks, generations, keep_us)
         self._newest: int | None = None
@@ -241,12 +241,12 @@ class RotatingBloomFilter(Sketch):
 
     def late(self, times: Any) -> NDArray[np.bool_]:
         """Return for each time whether it is late."""
-        some = microseconds(times, len(times)) // self._slice_us
+        some = instants(times, len(times)) // self._slice_us
         return some < (self._newest - self._key_parts[1]) if self._newest is not None else np.zeros(some.size, np.bool_)
 
     def advance(self, time: Any) -> None:
         """Set the clock on to a time, such as a watermark, so that what is too old then is forgotten; never back."""
-        self._rotate(np.array([microseconds_of_one(time) // self._slice_us]))
+        self._rotate(np.array([instant(time) // self._slice_us]))
 
     def false_positive_rate(self) -> float:
         """Return the probability that a value that was not taken is found now."""
@@ -272,7 +272,8 @@ class RotatingBloomFilter(Sketch):
 
     def _slices(self, times: Any, count: int, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
         if times is not None:
-            return microseconds(times, count, rows) // self._slice_us
+            given = instants(times, count)
+            return (given if rows is None else given[rows]) // self._slice_us
         if self._newest is None and count:
             raise SketchError("use", "argument", "times", expected="a time", got="None", why="no time was seen yet", todo="give the times")
         return np.full(count if rows is None else len(rows), self._newest or 0)
@@ -282,7 +283,7 @@ class RotatingBloomFilter(Sketch):
         if self._newest is None:
             return np.empty(0, np.int64)
         generations = self._key_parts[1]
-        now = self._newest if at is None else max(self._newest, microseconds_of_one(at) // self._slice_us)
+        now = self._newest if at is None else max(self._newest, instant(at) // self._slice_us)
         return np.arange(now - generations, self._newest + 1, dtype=np.int64) % (generations + 1)
 
     def _rotate(self, slices: NDArray[np.int64]) -> None:
@@ -341,9 +342,9 @@ class RotatingBloomFilter(Sketch):
         blocks, generations, slice_us = PARAMETERS.unpack(parameters)
         has_clock, newest = CLOCK.unpack_from(payload)
         most = MOST_BLOCKS // (generations + 1)
-        if not (1 <= generations <= MOST_GENERATIONS and 1 <= blocks <= most and 1 <= slice_us <= FARTHEST // generations):
+        if not (1 <= generations <= MOST_GENERATIONS and 1 <= blocks <= most and 1 <= slice_us <= LATEST // generations):
             raise damaged(cls.KIND, "blocks, generations and slices in their ranges", f"{blocks}, {generations}, {slice_us}")
-        if not (has_clock == 1 and abs(newest) <= FARTHEST // slice_us + 1) and (has_clock, newest) != (0, 0):
+        if not (has_clock == 1 and abs(newest) <= LATEST // slice_us + 1) and (has_clock, newest) != (0, 0):
             raise damaged(cls.KIND, "a clock, or none", f"{has_clock}, {newest}")
         made = object.__new__(cls)
         made._key_parts, made._newest = (blocks, generations, slice_us * generations), newest if has_clock else None
