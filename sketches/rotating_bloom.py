@@ -16,8 +16,8 @@ from sketches.bloom_math import blocked_rate, smallest
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
 from sketches.envelope import damaged
 from sketches.errors import SketchError
-from sketches.numeric import LATEST, instant, instants
 from sketches.jit import pick
+from sketches.numeric import LATEST, instant, instants
 from sketches.payload import empty_lines, pack_table, unpack_table
 
 __all__ = ["RotatingBloomFilter"]
