@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import bloom_kernel, bloom_plain
-from sketches.base import StateSketch, check_confidence, checked_hashes, out_of_range
+from sketches.base import check_confidence, out_of_range
 from sketches.bloom_math import blocked_rate, bounds_of, filled_planes, smallest, values_behind
-from sketches.columns import BLOCK, Column, column, hash_blocks, one
+from sketches.columns import BLOCK
 from sketches.envelope import damaged
 from sketches.jit import pick
+from sketches.membership import MembershipSketch
 from sketches.payload import empty_lines, pack_table, unpack_table
 
 __all__ = ["BloomFilter"]
@@ -29,7 +30,7 @@ _insert_grouped = pick(bloom_kernel.insert_grouped, bloom_plain.insert_grouped)
 _contains = pick(bloom_kernel.contains, bloom_plain.contains)
 
 
-class BloomFilter(StateSketch):
+class BloomFilter(MembershipSketch):
     """A set that may take a stranger for a member, and never a member for a stranger.
 
     Guarantee: a value that was taken is found for sure. After n distinct values another one is found with probability
@@ -109,56 +110,10 @@ class BloomFilter(StateSketch):
         """What two filters must have in common to be merged."""
         return {"blocks": len(self.state)}
 
-    def contains(self, value: Any) -> bool:
-        """Return whether a value may have been taken; False is sure. None is not in any filter."""
-        found = one(value)
-        return bool(len(found)) and bool(self._contains_column(found)[0])
-
-    __contains__ = contains
-
-    def contains_many(self, values: Any) -> NDArray[np.bool_]:
-        """Return for each row whether its value may have been taken.
-
-        Parameters
-        ----------
-        values : array (n,)
-            As for `update_many`.
-
-        Returns
-        -------
-        ndarray (n,) bool
-            False is sure; False for nulls.
-        """
-        found = column(values)
-        if found.rows is None:
-            return self._contains_column(found)
-        answer = np.zeros(len(values), np.bool_)
-        answer[found.rows] = self._contains_column(found)
-        return answer
-
-    def contains_hashes(self, hashes: NDArray[np.int64] | NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return `contains` for values that were hashed already, by `sketches.hashes` or Spark SQL's ``xxhash64``."""
-        some = checked_hashes(hashes)
-        answer = np.empty(some.size, np.bool_)
-        for start in range(0, some.size, BLOCK):
-            _contains(self.state, some[start : start + BLOCK], answer[start : start + BLOCK])
-        return answer
-
     def estimate(self) -> float:
         """Return about how many distinct values were taken; infinite when all bits of the filter are set."""
         in_lanes, cells = self._set_in_lanes(), len(self.state) * LANE_BITS
         return max(values_behind(1 - int(in_lanes.sum()) / (LANES * cells), cells), float(in_lanes.max()))
-
-    def lower_bound(self, confidence: float = 0.95) -> float:
-        """Return a number of distinct values that, with this confidence for both bounds, is not above the true one.
-
-        Not for what `&` returned.
-        """
-        return self._bounds(confidence)[0]
-
-    def upper_bound(self, confidence: float = 0.95) -> float:
-        """Return a number of distinct values that, with this confidence for both bounds, is not below the true one."""
-        return self._bounds(confidence)[1]
 
     def false_positive_rate(self) -> float:
         """Return the probability that a value that was not taken is found now: the mean over blocks of how full their lanes are."""
@@ -166,20 +121,6 @@ class BloomFilter(StateSketch):
         for start in range(0, len(self.state), BLOCK):
             total += float(np.prod(np.bitwise_count(self.state[start : start + BLOCK]) / LANE_BITS, axis=1).sum())
         return total / len(self.state)
-
-    def __or__(self, other: Self) -> Self:
-        """Return the filter of what one of the two has taken: as `merge`, and exactly the filter of the union."""
-        return type(self).merged((self, other))
-
-    def __and__(self, other: Self) -> Self:
-        """Return a filter in which all values are that both have taken.
-
-        Its rate of false positives is not above that of either; but it holds more than the filter of the intersection would, so `estimate`
-        and the bounds are too high. For a size take ``a.estimate() + b.estimate() - (a | b).estimate()``.
-        """
-        if type(other) is not type(self) or other._key() != self._key():
-            raise self._mismatch(other)
-        return self.of_state(self.state & other.state)
 
     def of_state(self, state: NDArray[Any]) -> Self:
         """Return a filter of the same size that has these bits, not a copy, for its content."""
@@ -193,12 +134,6 @@ class BloomFilter(StateSketch):
         np.copyto(state, self.state)
         return self.of_state(state)
 
-    def _contains_column(self, values: Column) -> NDArray[np.bool_]:
-        answer = np.empty(len(values), np.bool_)
-        for start, part in hash_blocks(values):
-            _contains(self.state, part, answer[start : start + part.size])
-        return answer
-
     def _set_in_lanes(self) -> NDArray[np.int64]:
         return np.asarray(np.bitwise_count(self.state).sum(axis=0, dtype=np.int64))
 
@@ -207,6 +142,9 @@ class BloomFilter(StateSketch):
         least, most = bounds_of(estimate, filled_planes(estimate, len(self.state)), check_confidence(confidence))
         return max(least, sure), most
 
+    def _ask(self, hashes: NDArray[np.uint64], answer: NDArray[np.bool_]) -> None:
+        _contains(self.state, hashes, answer)
+
     def _update_hashes(self, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
         _insert(self.state, hashes)
 
@@ -214,9 +152,6 @@ class BloomFilter(StateSketch):
         self, states: NDArray[Any], groups: NDArray[np.int64], hashes: NDArray[np.uint64], weights: NDArray[Any] | None
     ) -> None:
         _insert_grouped(states, groups, hashes)
-
-    def _merge(self, other: Self) -> None:
-        np.bitwise_or(self.state, other.state, out=self.state)
 
     def _key(self) -> Any:
         return self._merge_key
