@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, checked_weights
-from sketches.columns import BLOCK, Column, column, one
+from sketches.columns import BLOCK, Column
 from sketches.envelope import damaged
 from sketches.errors import SketchError
-from sketches.numeric import LATEST, LONGEST, MICROSECOND, as_numbers, instant, instants, length_us
+from sketches.numeric import LATEST, LONGEST, MICROSECOND, as_numbers, instant, length_us
+from sketches.timed import TimedSketch
 
 __all__ = ["DecayingWindow", "forward_terms", "halved", "weighted"]
 
@@ -26,7 +26,7 @@ FURTHEST: Final = 1022  # half-lives: a row that many older than the newest has 
 Double = tuple[float, float]
 
 
-class DecayingWindow(Sketch):
+class DecayingWindow(TimedSketch):
     """Exponentially decayed count, sum, mean and variance, whatever the order in which rows arrive.
 
     A row of weight w and age a counts as w * 2 ** (-a / half_life). Kept is the sum at a landmark, a whole multiple of the half-life, of
@@ -39,6 +39,8 @@ class DecayingWindow(Sketch):
     pairwise in at most 25 roundings, and blocks and merges are added in two floats each, which costs 2**-50 units a time. Rows more than
     1022 half-lives older than the newest one are counted in `rows` and have nothing else left. No promise for `variance_at` but that it
     is not negative, and that an offset common to all values does not cancel in it.
+
+    Values are finite numbers; times and durations count as microseconds.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ class DecayingWindow(Sketch):
     1.5
     """
 
-    __slots__ = ("_count", "_half_life", "_newest", "_rows", "_spread", "_sum")
+    __slots__ = ("_count", "_half_life", "_spread", "_sum")
     KIND: ClassVar[str] = "decaying"
 
     def __init__(self, half_life: timedelta) -> None:
@@ -84,53 +86,11 @@ class DecayingWindow(Sketch):
         return {"half_life": str(self._half_life * MICROSECOND)}
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it has taken no value yet."""
-        return self._rows == 0
-
-    @property
     def rows(self) -> int:
         """How many values of a positive weight it has taken; these do not decay."""
         return self._rows
 
-    @property
-    def newest(self) -> np.datetime64 | None:
-        """Time of the newest value, None without one."""
-        return np.datetime64(self._newest, "us") if self._rows else None
-
     # Taking -----------------------------------------------------------------------------------------------------------
-
-    def update(self, value: Any, time: Any = None, weight: float = 1) -> None:
-        """Take one number at a time: a datetime, a datetime64, or an int of microseconds."""
-        found = one(value)
-        moment = np.full(len(found), instant(time), np.int64)
-        self._update_timed(found, moment, None if weight == 1 else checked_weights([weight], 1, found))
-
-    def update_many(self, values: Any, times: Any = None, weights: Any = None) -> None:
-        """Take all values of an array; nulls are no values.
-
-        Parameters
-        ----------
-        values : array (n,)
-            Finite numbers; times and durations count as microseconds.
-        times : array (n,), or one time for all
-            int64 in microseconds since 1970, datetime64, or Arrow timestamps; in any order. Without a zone they are in UTC.
-        weights : array (n,), optional
-            Finite, not negative; 1 if not given. A value of weight 0 is no value.
-
-        Raises
-        ------
-        SketchError, SketchTypeError
-            Values, times or weights that are not so; nothing was taken.
-        """
-        found = column(values)
-        rows = len(values)
-        numbers = None if weights is None else checked_weights(weights, rows, found)
-        moments = instants(times, rows)
-        self._update_timed(found, moments if found.rows is None else moments[found.rows], numbers)
-
-    def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
-        instants(None, max(len(values), 1))  # says that times are needed
 
     def _update_timed(self, values: Column, times: NDArray[np.int64], weights: NDArray[np.float64] | None) -> None:
         numbers = as_numbers(values)

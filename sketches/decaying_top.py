@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, checked_weights, out_of_range
-from sketches.columns import BLOCK, Column, column, one
+from sketches.base import out_of_range
+from sketches.columns import BLOCK, Column, one
 from sketches.decaying import MOST_ROWS, forward_terms, halved, weighted
 from sketches.envelope import damaged
 from sketches.errors import SketchError
 from sketches.items import Items
-from sketches.numeric import LATEST, LONGEST, MICROSECOND, instant, instants, length_us
+from sketches.numeric import LATEST, LONGEST, MICROSECOND, instant, length_us
+from sketches.timed import TimedSketch
 
 __all__ = ["DecayedHot", "DecayingTop"]
 
@@ -40,7 +41,7 @@ class DecayedHot(NamedTuple):
     upper: float
 
 
-class DecayingTop(Sketch):
+class DecayingTop(TimedSketch):
     """The heaviest items by exponentially decayed weight, whatever the order in which rows arrive.
 
     A table of Misra and Gries over weights by forward decay (see `DecayingWindow`): time going by divides all counters, and what was taken
@@ -80,7 +81,7 @@ class DecayingTop(Sketch):
     [('b', 1.0), ('a', 0.5)]
     """
 
-    __slots__ = ("_capacity", "_counts", "_cut", "_half_life", "_hashes", "_items", "_newest", "_rows", "_total")
+    __slots__ = ("_capacity", "_counts", "_cut", "_half_life", "_hashes", "_items", "_total")
     KIND: ClassVar[str] = "decaying_top"
 
     def __init__(self, capacity: int, half_life: timedelta) -> None:
@@ -108,49 +109,7 @@ class DecayingTop(Sketch):
         """The capacity, and the half-life as text."""
         return {"capacity": self._capacity, "half_life": str(self._half_life * MICROSECOND)}
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it has taken no value yet; values of weight zero are none."""
-        return self._rows == 0
-
-    @property
-    def newest(self) -> np.datetime64 | None:
-        """Time of the newest value, None without one."""
-        return np.datetime64(self._newest, "us") if self._rows else None
-
     # Taking -----------------------------------------------------------------------------------------------------------
-
-    def update(self, value: Any, time: Any = None, weight: float = 1) -> None:
-        """Take one value at a time: a datetime, a datetime64, or an int of microseconds."""
-        found = one(value)
-        moment = np.full(len(found), instant(time), np.int64)
-        self._update_timed(found, moment, None if weight == 1 else checked_weights([weight], 1, found))
-
-    def update_many(self, values: Any, times: Any = None, weights: Any = None) -> None:
-        """Take all values of an array; nulls are no values.
-
-        Parameters
-        ----------
-        values : array (n,)
-            NumPy or Arrow, of the types in `sketches.columns`.
-        times : array (n,), or one time for all
-            int64 in microseconds since 1970, datetime64, or Arrow timestamps; in any order. Without a zone they are in UTC.
-        weights : array (n,), optional
-            Finite, not negative; 1 if not given.
-
-        Raises
-        ------
-        SketchError, SketchTypeError
-            Values of another type than before, times or weights that are not so; nothing was taken.
-        """
-        found = column(values)
-        rows = len(values)
-        numbers = None if weights is None else checked_weights(weights, rows, found)
-        moments = instants(times, rows)
-        self._update_timed(found, moments if found.rows is None else moments[found.rows], numbers)
-
-    def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
-        instants(None, max(len(values), 1))  # says that times are needed
 
     def _update_timed(self, values: Column, times: NDArray[np.int64], weights: NDArray[np.float64] | None) -> None:
         self._items.check(values, self.KIND)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sketches.base import Sketch, StateSketch, checked_weights
 from sketches.columns import BLOCK, Column, column, is_arrow
 from sketches.errors import SketchError
+from sketches.numeric import instants
+from sketches.timed import TimedSketch
 
 __all__ = ["Grouped"]
 
@@ -48,7 +50,7 @@ class Grouped(Generic[S]):
         self._sketches: list[S] = []
         self._states = _room(template, FIRST) if isinstance(template, StateSketch) else None
 
-    def update_grouped(self, keys: Any, values: Any, weights: Any = None) -> None:
+    def update_grouped(self, keys: Any, values: Any, weights: Any = None, times: Any = None) -> None:
         """Give each value to the sketch of its key.
 
         Parameters
@@ -59,6 +61,8 @@ class Grouped(Generic[S]):
             As for the sketch's `update_many`; nulls are left out, but make the group.
         weights : array (n,), optional
             For sketches whose `update_many` has them.
+        times : array (n,), or one time for all
+            For sketches that weigh values by their time, and needed there.
         """
         template = self._template
         found = template._as_hashed(column(values)) if isinstance(template, StateSketch) else column(values)
@@ -67,12 +71,13 @@ class Grouped(Generic[S]):
             todo = "give a key for each value"
             raise SketchError("use", "argument", "keys", expected=f"{len(values):,} keys", got=f"{len(groups):,}", todo=todo)
         numbers = None if weights is None else checked_weights(weights, len(values), found)
+        moments = self._moments(times, len(values), found)
         known = self._places_of(names)
         places = known[groups if found.rows is None else groups[found.rows]]
         if isinstance(template, StateSketch):
             self._update_states(template, places, found, numbers)
         else:
-            self._update_sorted(places, found, numbers)
+            self._update_sorted(places, found, numbers, moments)
 
     def merge(self, other: Grouped[S]) -> None:
         """Take in the sketches of another one, key by key."""
@@ -135,13 +140,28 @@ class Grouped(Generic[S]):
             some = None if weights is None else weights[start:stop]
             template._update_states(self._states, places[start:stop], buffer[: stop - start], some)  # type: ignore[arg-type]
 
-    def _update_sorted(self, places: NDArray[np.int64], values: Column, weights: NDArray[Any] | None) -> None:
+    def _moments(self, times: Any, rows: int, values: Column) -> NDArray[np.int64] | None:
+        if isinstance(self._template, TimedSketch):
+            moments = instants(times, rows)
+            return moments if values.rows is None else moments[values.rows]
+        if times is not None:
+            got = type(times).__name__
+            raise SketchError("use", "argument", "times", expected=f"none for {self._template.KIND!r}", got=got, todo="leave them out")
+        return None
+
+    def _update_sorted(
+        self, places: NDArray[np.int64], values: Column, weights: NDArray[Any] | None, moments: NDArray[np.int64] | None
+    ) -> None:
         order = np.argsort(places, kind="stable")
         in_order = places[order]
         starts = np.flatnonzero(np.diff(in_order, prepend=-1))
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
             rows = order[start:stop]
-            self._sketches[in_order[start]]._update_column(values.take(rows), None if weights is None else weights[rows])
+            sketch, some = self._sketches[in_order[start]], None if weights is None else weights[rows]
+            if moments is not None and isinstance(sketch, TimedSketch):
+                sketch._update_timed(values.take(rows), moments[rows], some)
+            else:
+                sketch._update_column(values.take(rows), some)
 
 
 def _room(template: Any, groups: int) -> NDArray[Any]:

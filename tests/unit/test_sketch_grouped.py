@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from sketches import CountMinSketch, Grouped, HyperLogLog, MisraGries, ReservoirSample, UltraLogLog
+from sketches import CountMinSketch, DecayingTop, DecayingWindow, Grouped, HyperLogLog, MisraGries, ReservoirSample, UltraLogLog
 from sketches.bloom import BloomFilter
 from sketches.errors import SketchError, SketchTypeError
 
@@ -64,6 +65,21 @@ def test_weights_go_with_their_values() -> None:
         alone = CountMinSketch(depth=3, width=64)
         alone.update_many(values[keys == key], weights[keys == key])
         assert sketch.to_bytes() == alone.to_bytes()
+
+
+@pytest.mark.parametrize("template", [DecayingWindow(timedelta(hours=1)), DecayingTop(4, timedelta(hours=1))], ids=["sums", "top"])
+def test_times_go_with_their_values(template: Any) -> None:
+    keys, values, times = column(3) % 50, pa.array([None, *column(4).tolist()[1:]]), column(5) * 1_000_000
+    groups = Grouped(template.copy())
+    groups.update_grouped(keys, values, times=times)
+    for key, sketch in groups.items():
+        alone = template.copy()
+        alone.update_many(values.filter(pa.array(keys == key)), times[keys == key])
+        assert sketch.to_bytes() == alone.to_bytes()
+    with pytest.raises(SketchError, match=r"cannot use argument 'times': expected 20,000 instants, .+, got 0"):
+        groups.update_grouped(keys, values)
+    with pytest.raises(SketchError, match="cannot use argument 'times': expected none for 'hyperloglog', got ndarray; leave them out"):
+        Grouped(HyperLogLog(8)).update_grouped(keys, values, times=times)
 
 
 def test_samples_by_key_hold_values_of_their_key() -> None:
