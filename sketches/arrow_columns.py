@@ -29,8 +29,7 @@ def from_arrow(values: Any) -> Column:
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
         if isinstance(array, pa.ChunkedArray):  # dictionaries of several chunks
             array = pa.concat_arrays([chunk.cast(array.type.value_type) for chunk in array.chunks])
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()  # first of all, for a value of the dictionary may be null
+    array = _simple(array)  # first of all, for a value of a dictionary may be null
     rows = None
     if array.null_count:
         rows = np.flatnonzero(np.asarray(array.is_valid()))
@@ -51,7 +50,6 @@ def to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def _of(array: pa.Array, rows: NDArray[np.int64] | None) -> Column:
-    array = _simple(array)
     kind = array.type
     if kind in OFFSETS:
         return _bytes(array, OFFSETS[kind], "string" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "binary", rows)

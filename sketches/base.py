@@ -141,6 +141,27 @@ class Sketch(ABC):
         parameters, payload = self._pack()
         return OVERHEAD + len(parameters) + len(payload)
 
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        """Return the weights of the values that are not null, checked; a class that has weights overrides it."""
+        if weights is not None:
+            got = type(weights).__name__
+            raise SketchError("use", "argument", "weights", expected=f"none for {self.KIND!r}", got=got, todo="leave them out")
+        return None
+
+    def _of_group(self, number: int) -> Self:
+        """Return the sketch that a group begins with; a class that draws random numbers gives each group its own."""
+        del number
+        return self.copy()
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        return type(self).from_bytes, (self.to_bytes(),)  # checked when read, and no private field in a pickle
+
     def _key(self) -> Any:
         """Return what must be equal for a merge; a class on a fast path gives a tuple that is made once."""
         return self.parameters
@@ -255,6 +276,8 @@ def checked_weights(weights: Any, rows: int, values: Column, *, least: float = 0
         Made from them.
     """
     found = np.asarray(weights)
+    if isinstance(weights, np.ma.MaskedArray) and np.ma.getmaskarray(weights).any():
+        raise SketchError("use", "argument", "weights", expected="weights without a mask", got="a masked array", todo="fill them")
     expected = f"{rows:,} finite numbers, none below {least:g}"
     todo = "give one weight for each value"
     if found.dtype.kind not in "iufb" or found.shape != (rows,):

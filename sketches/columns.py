@@ -5,7 +5,9 @@ The hash of a value is XXH64 with seed 42 over its byte form, little-endian, as 
 - boolean, int8, int16, int32, uint8, uint16, date (days): 4 bytes of the int32;
 - int64, uint32, timestamp and duration (microseconds), decimal up to 18 digits (unscaled): 8 bytes of the int64; uint64: its 8 bytes;
 - float32: 4 bytes, float64: 8 bytes of IEEE 754, -0.0 as 0.0, each NaN as the one Java calls canonical; float16 as float32;
-- string: its UTF-8 bytes; binary: its bytes.
+- string: its UTF-8 bytes; binary: its bytes. NumPy's types of one width (``U``, ``S``) cut zeros off the end of a value; others do not.
+
+Decimals of two scales are not compared: 1.5 and 15 at scale 0 and 1 have the same bytes.
 
 So 5 as int32 and 5 as int64 are two values, as in Spark. Nulls (also NaT) are no values: they are left out. NaN is a value.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -181,13 +184,15 @@ def one(value: Any) -> Column:
         return _from_numpy(np.array([value], np.int64 if value < 1 << 63 else np.uint64))
     if isinstance(value, np.generic | bool | float):
         return _from_numpy(np.array([value]))
-    import pyarrow as pa  # noqa: PLC0415 (dates, times and decimals; Arrow is not needed for the others)
+    if isinstance(value, date | timedelta):
+        return _from_numpy(np.array([_numpy_time(value)]))
+    raise refused(f"a value of type {type(value).__name__}", "give one of a type that has a byte form; for decimals an Arrow array")
 
-    try:
-        found = pa.array([value])
-    except pa.ArrowException as error:
-        raise refused(f"a value of type {type(value).__name__}", "give one of a type that has a byte form") from error
-    return column(found)
+
+def _numpy_time(value: date | timedelta) -> np.datetime64 | np.timedelta64:
+    if isinstance(value, datetime):
+        return np.datetime64(value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value, "us")
+    return np.timedelta64(value, "us") if isinstance(value, timedelta) else np.datetime64(value, "D")
 
 
 def refused(got: str, todo: str) -> SketchTypeError:
@@ -238,11 +243,23 @@ def _texts(values: NDArray[Any]) -> Column:
             missing = (items == None) | (items != items)  # noqa: E711, PLR0124 (each item; what stands for null is None or NaN)
             if missing.any():
                 return _without(values, missing)
-        values = values.astype(f"U{np.strings.str_len(values).max(initial=1)}")
+        return _joined(values)
     try:
         return _fixed(np.char.encode(values, "utf-8"), "string")
     except UnicodeEncodeError as error:
         raise refused("text that is not Unicode", f"{error}; hash its bytes") from error
+
+
+def _joined(values: NDArray[Any]) -> Bytes:
+    """Take variable strings: joined, as a fixed width would cut zeros off their ends, and take the longest one's room for each."""
+    try:
+        texts = values.tolist()
+        data = np.frombuffer("".join(texts).encode(), np.uint8)
+    except UnicodeEncodeError as error:
+        raise refused("text that is not Unicode", f"{error}; hash its bytes") from error
+    begins = np.append(np.flatnonzero((data & 0xC0) != 0x80), data.size)  # of each character
+    ends = begins[np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))]  # NumPy's own lengths end before the last zeros
+    return Bytes(data, np.concatenate((np.zeros(min(1, ends.size), np.int64), ends[:-1])), ends, "string")
 
 
 def words_of(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> Words:

@@ -164,7 +164,10 @@ class CountMinSketch(StateSketch):
             Values or weights of other types, or a total above 2^63 - 1; nothing was taken.
         """
         found = column(values)
-        self._update_column(found, None if weights is None else whole_weights(weights, len(values), found.rows))
+        self._update_column(found, self._weights_of(weights, len(values), found))
+
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        return None if weights is None else whole_weights(weights, rows, values.rows)
 
     def update_hashes(self, hashes: NDArray[np.int64] | NDArray[np.uint64], weights: Any = None) -> None:
         """Take values that were hashed already, by `sketches.hashes` or by Spark SQL's ``xxhash64`` of one column."""
@@ -287,7 +290,7 @@ class CountMinSketch(StateSketch):
     def _update_states(
         self, states: NDArray[Any], groups: NDArray[np.int64], hashes: NDArray[np.uint64], weights: NDArray[Any] | None
     ) -> None:
-        counts = np.ones(hashes.size, np.int64) if weights is None else whole_weights(weights, hashes.size)
+        counts = np.ones(hashes.size, np.int64) if weights is None else weights
         self.check_room(sum_of(counts), int(states[groups, -1].max(initial=0)))
         if not self._merge_key[2]:
             _add_grouped(states, len(self.counts), groups, hashes, counts)

@@ -8,15 +8,18 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, StateSketch, checked_weights
+from sketches.base import Sketch, StateSketch
 from sketches.columns import BLOCK, Column, column, is_arrow
 from sketches.errors import SketchError
 from sketches.numeric import instants
+from sketches.rotating_bloom import RotatingBloomFilter
+from sketches.stratified_reservoir import StratifiedReservoirSample
 from sketches.timed import TimedSketch
 
 __all__ = ["Grouped"]
 
 S = TypeVar("S", bound=Sketch)
+NAN: Final = float("nan")
 FIRST: Final = 16  # groups there is room for at the begin
 
 
@@ -24,7 +27,9 @@ class Grouped(Generic[S]):
     """A sketch for each key.
 
     Guarantee: each sketch is what it would be had it been given the values of its key alone, in their order; a conservative Count-Min,
-    which counts a block of rows together, keeps its bounds, but not each count.
+    which counts a block of rows together, keeps its bounds, but not each count. Sketches that draw random numbers draw others in each
+    group. Keys, weights and times are checked before anything is taken; a value that the sketch refuses (NaN for `DecayingWindow`, a second
+    type for a hot list) may come after groups that were updated: check such values before.
 
     Parameters
     ----------
@@ -43,6 +48,10 @@ class Grouped(Generic[S]):
     """
 
     def __init__(self, template: S) -> None:
+        if not isinstance(template, Sketch) or isinstance(template, RotatingBloomFilter | StratifiedReservoirSample):
+            got = template.__name__ if isinstance(template, type) else type(template).__name__
+            expected = "a sketch, and none that has keys or a clock of its own"
+            raise SketchError("group", "template", "sketch", expected=expected, got=got, todo="give one such as HyperLogLog(12)")
         if not template.is_empty:
             raise SketchError("group", "sketch", template.KIND, expected="an empty one", got="one with values", todo="make a new one")
         self._template = template
@@ -70,7 +79,7 @@ class Grouped(Generic[S]):
         if len(groups) != len(values):
             todo = "give a key for each value"
             raise SketchError("use", "argument", "keys", expected=f"{len(values):,} keys", got=f"{len(groups):,}", todo=todo)
-        numbers = None if weights is None else checked_weights(weights, len(values), found)
+        numbers = self._template._weights_of(weights, len(values), found)
         moments = self._moments(times, len(values), found)
         known = self._places_of(names)
         places = known[groups if found.rows is None else groups[found.rows]]
@@ -83,30 +92,31 @@ class Grouped(Generic[S]):
         """Take in the sketches of another one, key by key."""
         self._template.copy().merge(other._template)  # of equal parameters?
         places = self._places_of(list(other))
-        for place, sketch in zip(places.tolist(), other.values(), strict=True):
-            self._at(place).merge(sketch)
+        for theirs, place in enumerate(places.tolist()):
+            self._at(place).merge(other._at(theirs))
 
     def keys(self) -> list[Any]:
         """Return the keys, in the order in which they came."""
         return list(self._places)
 
     def values(self) -> list[S]:
-        """Return the sketches, in the order of `keys`; changing one changes the group."""
-        return [self._at(place) for place in range(len(self._places))]
+        """Return copies of the sketches, in the order of `keys`."""
+        return [self._at(place).copy() for place in range(len(self._places))]
 
     def items(self) -> list[tuple[Any, S]]:
-        """Return keys and sketches."""
+        """Return keys and copies of the sketches."""
         return list(zip(self._places, self.values(), strict=True))
 
     def to_bytes(self) -> list[bytes]:
         """Return the stored form of each sketch, in the order of `keys`."""
-        return [sketch.to_bytes() for sketch in self.values()]
+        return [self._at(place).to_bytes() for place in range(len(self._places))]
 
     def __getitem__(self, key: Any) -> S:
-        return self._at(self._places[key])
+        """Return a copy of the sketch of a key."""
+        return self._at(self._places[_one_nan(key)]).copy()
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._places
+        return _one_nan(key) in self._places
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._places)
@@ -121,16 +131,18 @@ class Grouped(Generic[S]):
         return found
 
     def _places_of(self, names: list[Any]) -> NDArray[np.int64]:
+        names = [_one_nan(name) for name in names]
         before = len(self._places)
-        known = np.array([self._places.setdefault(name, len(self._places)) for name in names], np.int64)
-        more = len(self._places) - before
+        new = [name for name in dict.fromkeys(names) if name not in self._places]
+        after = before + len(new)
         if self._states is None:
-            self._sketches += [self._template.copy() for _ in range(more)]
-        elif len(self._places) > len(self._states):
-            larger = _room(self._template, max(2 * len(self._states), len(self._places)))
+            self._sketches += [self._template._of_group(number) for number in range(before, after)]
+        elif after > len(self._states):
+            larger = _room(self._template, max(2 * len(self._states), after))
             larger[:before] = self._states[:before]
             self._states = larger
-        return known
+        self._places.update(zip(new, range(before, after), strict=True))  # last: the room is there
+        return np.array([self._places[name] for name in names], np.int64)
 
     def _update_states(self, template: StateSketch, places: NDArray[np.int64], values: Column, weights: NDArray[Any] | None) -> None:
         buffer = np.empty(min(BLOCK, len(values)), np.uint64)
@@ -170,14 +182,14 @@ def _room(template: Any, groups: int) -> NDArray[Any]:
 
 def _encode(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:
     """Return the distinct keys, and for each row which of them it has."""
-    if isinstance(keys, np.ndarray) and keys.dtype.kind in "biuSU":
+    if isinstance(keys, np.ndarray) and keys.dtype.kind in "biuSU" and keys.ndim == 1:
         try:
             import pyarrow as pa  # noqa: PLC0415 (it does by a hash table what NumPy does by sorting; NumPy alone will do)
         except ImportError:
-            found, first, groups = np.unique(keys, return_index=True, return_inverse=True)
-            order = np.argsort(first)  # as they came
-            return found[order].tolist(), np.argsort(order)[groups].astype(np.int64)
-        return _encode_arrow(pa.array(keys))
+            return _encode_numpy(keys)
+        if keys.dtype.kind in "SU" and _has_zeros_inside(keys):  # Arrow would end the strings there
+            return _encode_numpy(keys)
+        return _encode_arrow(pa.array(keys.astype(keys.dtype.newbyteorder("="), copy=False)))
     if isinstance(keys, np.ndarray) or not is_arrow(keys):
         got = f"an array of {keys.dtype}" if isinstance(keys, np.ndarray) else type(keys).__name__
         expected = "an array of integers, booleans, strings or binary, or an Arrow array"
@@ -187,7 +199,31 @@ def _encode(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:
     return _encode_arrow(to_arrow(keys))
 
 
+def _encode_numpy(keys: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
+    found, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they came
+    return found[order].tolist(), np.argsort(order)[groups].astype(np.int64)
+
+
+def _has_zeros_inside(texts: NDArray[Any]) -> bool:
+    """Tell whether any of the strings of one width has a zero before its end."""
+    if not texts.size or not texts.dtype.itemsize:
+        return False
+    letters = np.ascontiguousarray(texts).view(np.uint8 if texts.dtype.kind == "S" else np.uint32).reshape(texts.size, -1)
+    return bool(np.count_nonzero(letters) != np.char.str_len(texts).sum())
+
+
+def _one_nan(key: Any) -> Any:
+    """Return the one NaN for any: as a key it must be equal to itself."""
+    return NAN if isinstance(key, float) and key != key else key  # noqa: PLR0124 (NaN)
+
+
 def _encode_arrow(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:
+    if keys.type.num_fields:
+        expected = "keys of one value each"
+        raise SketchError("use", "argument", "keys", expected=expected, got=str(keys.type), todo="hash them by Spark's xxhash64 first")
+    if hasattr(keys.type, "value_type"):
+        keys = keys.cast(keys.type.value_type)  # a dictionary: a value of it may be null
     encoded = keys.dictionary_encode(null_encoding="encode")
     if hasattr(encoded, "unify_dictionaries"):  # of several chunks
         chunks = encoded.unify_dictionaries().chunks

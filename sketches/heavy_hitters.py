@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from fractions import Fraction
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
@@ -166,7 +167,10 @@ class HeavyHitters(Sketch):
             Values or weights of other types, or a total above 2^63 - 1; nothing was taken.
         """
         found = column(values)
-        self._update_column(found, None if weights is None else whole_weights(weights, len(values), found.rows))
+        self._update_column(found, self._weights_of(weights, len(values), found))
+
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        return None if weights is None else whole_weights(weights, rows, values.rows)
 
     def items(self, phi: float | None = None, confidence: float = 0.95) -> list[HeavyHitter]:
         """Return the values that may make up a share of the total, the most frequent first.
@@ -223,12 +227,12 @@ class HeavyHitters(Sketch):
 
     def _least(self, share: float) -> int:
         """Return the smallest count that is such a share."""
-        return max(math.ceil(share * self._table.total), 1)
+        return max(math.ceil(Fraction(str(share)) * self._table.total), 1)  # 7 of 100 are 0.07, in binary a bit less
 
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
         if not len(values):
             return
-        counts = None if weights is None else whole_weights(weights, len(values))  # those of `Grouped` are floats
+        counts = weights
         self._check_kind("update", values.kind)
         self._table.check_room(len(values) if counts is None else sum_of(counts))
         self._kind = values.kind

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
@@ -15,9 +16,9 @@ from sketches import hot_list_kernel, hot_list_plain
 from sketches.base import Sketch, out_of_range
 from sketches.columns import BLOCK, Column, column, one
 from sketches.envelope import damaged
-from sketches.errors import SketchError
 from sketches.items import Items
 from sketches.jit import pick
+from sketches.whole_weights import whole_weights
 
 __all__ = ["Hot", "HotList"]
 
@@ -152,7 +153,7 @@ class HotList(Sketch):
             How often; none below 0.
         """
         found = one(value)
-        self._update_column(found, _whole(np.asarray([weight]), 1)[: len(found)])
+        self._update_column(found, whole_weights(weight, 1)[: len(found)])
 
     def update_many(self, values: Any, weights: Any = None) -> None:
         """Take all values of an array; nulls are no values.
@@ -172,14 +173,16 @@ class HotList(Sketch):
             Values of another type than before; nothing was taken.
         """
         found = column(values)
-        some = None if weights is None else _whole(np.asarray(weights), len(values))
-        self._update_column(found, some if some is None or found.rows is None else some[found.rows])
+        self._update_column(found, self._weights_of(weights, len(values), found))
+
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        return None if weights is None else whole_weights(weights, rows, values.rows)
 
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
         self._items.check(values, self.KIND)
-        some = NO_WEIGHTS
+        some: NDArray[np.int64] = NO_WEIGHTS
         if weights is not None:
-            some = _whole(weights, len(values))
+            some = weights
             if not some.all():
                 values, some = values.take(np.flatnonzero(some)), some[some > 0]
         total = self._total + (len(values) if weights is None else _sum(some))
@@ -235,24 +238,35 @@ class HotList(Sketch):
 
     def estimate(self, value: Any) -> int:
         """Return about how often a value came."""
-        return int(self._estimates(self._lower(one(value)))[0])
+        found = one(value)
+        return int(self._estimates(self._lower(found))[0]) if len(found) else 0
 
     def lower_bound(self, value: Any) -> int:
         """Return how often a value came at least: always, so there is no confidence to ask for."""
-        return int(self._lower(one(value))[0])
+        found = one(value)
+        return int(self._lower(found)[0]) if len(found) else 0
 
     def upper_bound(self, value: Any) -> int:
         """Return how often a value came at most: always."""
-        return int(self._lower(one(value))[0]) + self._cut
+        found = one(value)
+        return int(self._lower(found)[0]) + self._cut if len(found) else 0
 
     def estimate_many(self, values: Any) -> NDArray[np.int64]:
-        """Return the estimate of each value of an array that is not null."""
-        return self._estimates(self._lower(column(values)))
+        """Return for each row the estimate of its value, as an array (n,) int64; 0 for nulls."""
+        return self._in_rows(values, self._estimates)
 
     def bounds_many(self, values: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the lower and the upper bound of each value of an array that is not null."""
-        lower = self._lower(column(values))
-        return lower, lower + self._cut
+        """Return for each row the lower and the upper bound of its value, as arrays (n,) int64; 0 and 0 for nulls."""
+        return self._in_rows(values, lambda lower: lower), self._in_rows(values, lambda lower: lower + self._cut)
+
+    def _in_rows(self, values: Any, answer_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> NDArray[np.int64]:
+        found = column(values)
+        answers = answer_of(self._lower(found))
+        if found.rows is None:
+            return answers
+        in_rows = np.zeros(len(values), np.int64)
+        in_rows[found.rows] = answers
+        return in_rows
 
     def top(self, n: int) -> list[Hot]:
         """Return the `n` items with the greatest counters, the greatest first; fewer if the table has fewer.
@@ -293,7 +307,7 @@ class HotList(Sketch):
         self._items.check(values, self.KIND, action="ask")
         found = np.zeros(len(values), np.int64)
         if not self._hashes.size or not len(values):
-            return found if len(values) else np.zeros(1, np.int64)
+            return found
         hashes = np.empty(len(values), np.uint64)
         values.hash_into(0, len(values), hashes)
         order = np.argsort(self._hashes)
@@ -334,22 +348,3 @@ class HotList(Sketch):
 def _sum(weights: NDArray[np.int64]) -> int:
     """Return the exact sum of what is not negative."""
     return (int((weights >> 32).sum()) << 32) + int((weights & 0xFFFFFFFF).sum())
-
-
-def _whole(weights: NDArray[Any], rows: int) -> NDArray[np.int64]:
-    """Return weights as int64."""
-    if weights.dtype == np.int64 and weights.shape == (rows,) and not (weights < 0).any():
-        return weights if weights.flags.carray else weights.copy()  # a kernel is compiled for one layout
-    expected, todo = f"{rows:,} integers from 0 to {MOST:,}", "give one weight for each value"
-    if weights.dtype.kind not in "iufb" or weights.shape != (rows,):
-        got = f"{weights.dtype} of shape {weights.shape}"
-    else:
-        least_double = -0.5  # NaN is neither above it nor whole
-        fits = (weights > least_double) & (weights < 2.0**63 if weights.dtype.kind == "f" else weights <= MOST)
-        with np.errstate(invalid="ignore"):
-            whole = weights.astype(np.int64)
-        wrong = np.flatnonzero(~(fits & (whole == weights)))
-        if not wrong.size:
-            return whole
-        got = f"{weights[wrong[0]]} at {wrong[0]}"
-    raise SketchError("use", "argument", "weights", expected=expected, got=got, todo=todo)

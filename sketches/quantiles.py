@@ -141,8 +141,6 @@ class Quantiles(Sketch):
     # Taking -----------------------------------------------------------------------------------------------------------
 
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
-        if weights is not None:
-            raise SketchError("use", "argument", "weights", expected="none", got="some", todo="repeat the values, or leave weights out")
         numbers = as_numbers(values)
         if numbers is None:
             raise SketchError("use", "argument", "values", expected="numbers", got=values.kind, todo="leave them out, or cast them")
@@ -251,6 +249,9 @@ class Quantiles(Sketch):
         for word in (self._n, *ordered[[0, ordered.size // 2, -1]].view(np.uint64).tolist()):
             state = _mixed(state ^ word)
         return state
+
+    def _of_group(self, number: int) -> Self:
+        return type(self)(self.k, seed=(self._seed + number) & MASK)  # equal groups would err alike
 
     def copy(self) -> Self:
         """Return another one with the same content."""

@@ -190,6 +190,11 @@ class ReservoirSample(Sketch):
             found[int(u[size] * size)] = log_w
         return found
 
+    def _of_group(self, number: int) -> Self:
+        group = self.copy()
+        group._begin(fold(self._key_, number), 0.0)  # groups with equal first values would have equal samples
+        return group
+
     def copy(self) -> Self:
         """Return another one with the same content; it goes on with the same random numbers."""
         found = type(self)(self._size)

@@ -60,9 +60,12 @@ class TimedSketch(Sketch):
             Values, times or weights that are not so; nothing was taken.
         """
         found = column(values)
-        numbers = None if weights is None else checked_weights(weights, len(values), found)
+        numbers = self._weights_of(weights, len(values), found)
         moments = instants(times, len(values))
         self._update_timed(found, moments if found.rows is None else moments[found.rows], numbers)
+
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        return None if weights is None else checked_weights(weights, rows, values)
 
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
         instants(None, max(len(values), 1))  # says that times are needed

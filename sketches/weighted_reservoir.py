@@ -120,7 +120,15 @@ class WeightedReservoirSample(Sketch):
             Values of another type, or of another one than before; nothing was taken.
         """
         found = column(values)
-        self._update_column(found, None if weights is None else checked_weights(weights, len(values), found))
+        self._update_column(found, self._weights_of(weights, len(values), found))
+
+    def _weights_of(self, weights: Any, rows: int, values: Column) -> NDArray[Any] | None:
+        return None if weights is None else checked_weights(weights, rows, values)
+
+    def _of_group(self, number: int) -> Self:
+        group = self.copy()
+        group._key_ = fold(self._key_, number)
+        return group
 
     def _update_column(self, values: Column, weights: NDArray[Any] | None) -> None:
         self._items.check(values, self.KIND)

@@ -32,6 +32,8 @@ def whole_weights(weights: Any, count: int, rows: NDArray[np.int64] | None = Non
     SketchError
         Other weights: nothing was taken.
     """
+    if isinstance(weights, np.ma.MaskedArray) and np.ma.getmaskarray(weights).any():
+        raise _refused(count, "a masked array")
     found = np.asarray(weights)
     found = np.broadcast_to(found, (count,)) if found.ndim == 0 else found
     if found.dtype.kind not in "iufb" or found.shape != (count,):

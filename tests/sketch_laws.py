@@ -6,7 +6,10 @@ for classes whose merges are exact; others override `assert_same` with their gua
 
 from __future__ import annotations
 
+import copy
+import pickle
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,6 +123,16 @@ class SketchLaws:
         assert other.to_bytes() == before
         self.feed(other, self.values(10, 1000))
         assert sketch.to_bytes() == before != other.to_bytes()
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda sketch: pickle.loads(pickle.dumps(sketch))])  # noqa: S301 (our own)
+    def test_python_s_own_ways_to_copy_give_another_whole_sketch(self, copied: Callable[[Any], Any]) -> None:
+        sketch = self.of(self.values(17, 500))
+        before, other = sketch.to_bytes(), copied(sketch)
+        assert other.to_bytes() == before
+        more = self.values(18, 3000)
+        self.feed(other, more)
+        assert sketch.to_bytes() == before, "they share nothing"
+        self.assert_same(other, self.feed(sketch, more), np.concatenate([self.values(17, 500), more]))
 
     def test_other_parameters_and_other_kinds_are_refused(self) -> None:
         sketch = self.of(self.values(11, 100))

@@ -11,7 +11,19 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from sketches import CountMinSketch, DecayingTop, DecayingWindow, Grouped, HyperLogLog, MisraGries, ReservoirSample, UltraLogLog
+from sketches import (
+    CountMinSketch,
+    DecayingTop,
+    DecayingWindow,
+    Grouped,
+    HyperLogLog,
+    MisraGries,
+    ReservoirSample,
+    RotatingBloomFilter,
+    StratifiedReservoirSample,
+    UltraLogLog,
+    WeightedReservoirSample,
+)
 from sketches.bloom import BloomFilter
 from sketches.errors import SketchError, SketchTypeError
 
@@ -112,6 +124,55 @@ def test_keys_of_all_kinds(keys: Any) -> None:
     assert {key: round(sketch.estimate()) for key, sketch in groups.items()} == wanted
     assert all(key in groups and groups[key].estimate() > 0 for key in listed)
     assert list(groups) == list(dict.fromkeys(listed))
+
+
+def test_keys_that_arrow_or_python_would_confuse_stay_apart() -> None:
+    groups = Grouped(HyperLogLog(8))
+    groups.update_grouped(np.array(["a\0b", "a", "a\0c", "a\0b"]), np.arange(4))
+    assert {key: round(sketch.estimate()) for key, sketch in groups.items()} == {"a\0b": 2, "a": 1, "a\0c": 1}
+    numbers = Grouped(HyperLogLog(8))
+    for start in (0, 10):
+        numbers.update_grouped(pa.array([1.0, float("nan"), float("nan")]), np.arange(start, start + 3))
+    assert len(numbers) == 2
+    assert round(numbers[float("nan")].estimate()) == 4
+    big = Grouped(HyperLogLog(8))
+    big.update_grouped(np.array([1, 258], ">i8"), np.arange(2))
+    assert list(big) == [1, 258]
+
+
+def test_a_sketch_that_was_handed_out_is_a_copy() -> None:
+    for template in (HyperLogLog(8), MisraGries(4)):
+        groups = Grouped(template)
+        groups.update_grouped(np.array([0]), np.array([1]))
+        before = groups.to_bytes()
+        for taken in (groups[0], groups.values()[0], groups.items()[0][1]):
+            taken.update_many(np.arange(100))
+        assert groups.to_bytes() == before
+
+
+def test_groups_with_equal_values_have_samples_of_their_own() -> None:
+    keys, values = np.repeat(np.arange(50), 1000), np.tile(np.arange(1000), 50)
+    for template in (ReservoirSample(10), WeightedReservoirSample(10)):
+        groups: Grouped[Any] = Grouped(template)
+        groups.update_grouped(keys, values)
+        assert len({tuple(sketch.sample().tolist()) for sketch in groups.values()}) == 50
+
+
+def test_large_weights_are_exact_and_sketches_without_weights_refuse_them() -> None:
+    for template in (MisraGries(10), CountMinSketch(depth=2, width=8)):
+        groups: Grouped[Any] = Grouped(template)
+        groups.update_grouped(np.array(["a"]), np.array([5]), weights=np.array([2**53 + 1]))
+        assert groups["a"].upper_bound(5) == 2**53 + 1
+    with pytest.raises(SketchError, match="cannot use argument 'weights': expected none for 'hyperloglog', got ndarray; leave them out"):
+        Grouped(HyperLogLog(8)).update_grouped(np.array([1]), np.array([1]), weights=np.array([1]))
+
+
+@pytest.mark.parametrize("template", [HyperLogLog, RotatingBloomFilter(10, 4, 400), StratifiedReservoirSample(4)])
+def test_what_cannot_be_a_template_is_refused(template: Any) -> None:
+    with pytest.raises(
+        SketchError, match="cannot group template 'sketch': expected a sketch, and none that has keys or a clock of its own"
+    ):
+        Grouped(template)
 
 
 def test_null_values_are_left_out_but_make_their_group() -> None:

@@ -239,7 +239,10 @@ def test_groups_have_a_sketch_each() -> None:
         (lambda: Quantiles().update(math.nan), "argument 'values': expected numbers, got nan; it has no rank; leave it out"),
         (lambda: Quantiles().update("a"), "argument 'values': expected numbers, got string; leave them out, or cast them"),
         (lambda: Quantiles().update_many(pa.array([1]).cast(pa.decimal128(19, 0)).cast(pa.decimal128(5, 0))), "got decimal"),
-        (lambda: Grouped(Quantiles()).update_grouped(np.array([1]), np.array([1]), np.array([2])), "'weights': expected none, got some"),
+        (
+            lambda: Grouped(Quantiles()).update_grouped(np.array([1]), np.array([1]), np.array([2])),
+            "'weights': expected none for 'quantiles', got ndarray",
+        ),
     ],
 )
 def test_refusals(act: Any, text: str) -> None:
