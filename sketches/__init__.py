@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from sketches.datasketches_hll import from_datasketches, to_datasketches
     from sketches.decaying import DecayingWindow
     from sketches.decaying_top import DecayingTop
+    from sketches.distinct import Interval
+    from sketches.envelope import kind_of
+    from sketches.errors import SketchBytesError, SketchError, SketchTypeError
     from sketches.grouped import Grouped
     from sketches.heavy_hitters import HeavyHitters
+    from sketches.hot_list import Hot
     from sketches.hyperloglog import HyperLogLog
     from sketches.misra_gries import MisraGries
     from sketches.quantiles import Quantiles
@@ -37,18 +41,24 @@ __all__ = [
     "DecayingWindow",
     "Grouped",
     "HeavyHitters",
+    "Hot",
     "HyperLogLog",
+    "Interval",
     "MisraGries",
     "Quantiles",
     "ReservoirSample",
     "RotatingBloomFilter",
     "Sketch",
+    "SketchBytesError",
+    "SketchError",
+    "SketchTypeError",
     "SpaceSaving",
     "StratifiedReservoirSample",
     "UltraLogLog",
     "WeightedReservoirSample",
     "from_datasketches",
     "hashes",
+    "kind_of",
     "to_datasketches",
 ]
 
@@ -60,18 +70,24 @@ HOMES: Final = {
     "DecayingWindow": "decaying",
     "Grouped": "grouped",
     "HeavyHitters": "heavy_hitters",
+    "Hot": "hot_list",
     "HyperLogLog": "hyperloglog",
+    "Interval": "distinct",
     "MisraGries": "misra_gries",
     "Quantiles": "quantiles",
     "ReservoirSample": "reservoir",
     "RotatingBloomFilter": "rotating_bloom",
     "Sketch": "base",
+    "SketchBytesError": "errors",
+    "SketchError": "errors",
+    "SketchTypeError": "errors",
     "SpaceSaving": "space_saving",
     "StratifiedReservoirSample": "stratified_reservoir",
     "UltraLogLog": "ultraloglog",
     "WeightedReservoirSample": "weighted_reservoir",
     "from_datasketches": "datasketches_hll",
     "hashes": "columns",
+    "kind_of": "envelope",
     "to_datasketches": "datasketches_hll",
 }
 
@@ -80,3 +96,7 @@ def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

@@ -12,7 +12,8 @@ def main() -> None:
     """Run the command, or say what it lacks."""
     lacking = [name for name in ("typer", "rich", "pyspark") if importlib.util.find_spec(name) is None]
     if lacking:
-        sys.exit(f"error: the command needs the engine, and {', '.join(lacking)} cannot be imported; run: pip install 'millrace[engine]'")
+        lack = ", ".join(lacking)
+        sys.exit(f"error: the command needs the engine, and {lack} cannot be imported; run: pip install '.[engine]' in a clone")
     from spark_ext.ops.cli import main as run  # noqa: PLC0415 (it imports what may be lacking)
 
     run()
