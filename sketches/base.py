@@ -17,7 +17,7 @@ from sketches.columns import Column, column, hash_blocks, one
 from sketches.envelope import OVERHEAD, open_envelope, seal
 from sketches.errors import SketchError
 
-__all__ = ["HashSketch", "Sketch", "StateSketch", "check_confidence", "checked_hashes", "checked_weights", "out_of_range"]
+__all__ = ["HashSketch", "Sketch", "StateSketch", "check_confidence", "checked_hashes", "checked_weights", "is_whole", "out_of_range"]
 
 
 class Sketch(ABC):
@@ -294,6 +294,11 @@ def check_confidence(confidence: float) -> float:
     if not 0.0 < confidence < 1.0:
         raise out_of_range("confidence", "a number between 0 and 1", confidence)
     return confidence
+
+
+def is_whole(value: object, least: int, most: int) -> bool:
+    """Tell whether a parameter is an integer, and not a boolean, from `least` to `most`."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= int(value) <= most
 
 
 def out_of_range(name: str, expected: str, got: object) -> SketchError:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import bloom_kernel, bloom_plain
-from sketches.base import check_confidence, out_of_range
-from sketches.bloom_math import blocked_rate, bounds_of, filled_planes, smallest, values_behind
+from sketches.base import check_confidence, is_whole, out_of_range
+from sketches.bloom_math import MOST_VALUES, blocked_rate, bounds_of, filled_planes, smallest, values_behind
 from sketches.columns import BLOCK
 from sketches.envelope import damaged
 from sketches.jit import pick
@@ -75,9 +75,9 @@ class BloomFilter(MembershipSketch):
     KIND: ClassVar[str] = "bloom"
 
     def __init__(self, blocks: int) -> None:
-        if not 1 <= blocks <= MOST_BLOCKS:
+        if not is_whole(blocks, 1, MOST_BLOCKS):
             raise out_of_range("blocks", f"from 1 to {MOST_BLOCKS:,}", blocks)
-        self._merge_key = (blocks,)
+        self._merge_key = (int(blocks),)
         self.state = empty_lines(blocks, LANES, np.uint32)
 
     @classmethod
@@ -96,7 +96,7 @@ class BloomFilter(MembershipSketch):
         SketchError
             Out of range, or the filter would take more than 2 GiB.
         """
-        if capacity < 1:
+        if not is_whole(capacity, 1, MOST_VALUES):
             raise out_of_range("capacity", "at least 1", capacity)
         if not LEAST_RATE <= false_positive_rate < 1:
             raise out_of_range("false_positive_rate", f"from {LEAST_RATE:g} up to, not with, 1", false_positive_rate)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import Final
 
-__all__ = ["blocked_rate", "bounds_of", "classic_rate", "filled_planes", "smallest", "values_behind"]
+__all__ = ["MOST_VALUES", "blocked_rate", "bounds_of", "classic_rate", "filled_planes", "smallest", "values_behind"]
 
+MOST_VALUES: Final = 1 << 62
 LANES: Final = 8
 LANE_BITS: Final = 32
 KEPT: Final = 1 - 1 / LANE_BITS  # chance that a value leaves a given bit of a lane alone

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import classic_bloom_kernel, classic_bloom_plain
-from sketches.base import check_confidence, out_of_range
-from sketches.bloom_math import bounds_of, classic_rate, smallest, values_behind
+from sketches.base import check_confidence, is_whole, out_of_range
+from sketches.bloom_math import MOST_VALUES, bounds_of, classic_rate, smallest, values_behind
 from sketches.envelope import damaged
 from sketches.jit import pick
 from sketches.membership import MembershipSketch
@@ -75,11 +75,11 @@ class ClassicBloomFilter(MembershipSketch):
     KIND: ClassVar[str] = "classic_bloom"
 
     def __init__(self, bits: int, probes: int) -> None:
-        if not 1 <= bits <= MOST_BITS or bits % WORD:
+        if not is_whole(bits, 1, MOST_BITS) or bits % WORD:
             raise out_of_range("bits", f"a multiple of {WORD} from {WORD} to {MOST_BITS:,}", bits)
-        if not 1 <= probes <= MOST_PROBES:
+        if not is_whole(probes, 1, MOST_PROBES):
             raise out_of_range("probes", f"from 1 to {MOST_PROBES}", probes)
-        self._merge_key = (bits, probes)
+        self._merge_key = (int(bits), int(probes))
         self.state = np.zeros(bits // WORD, np.uint64)
 
     @classmethod
@@ -98,7 +98,7 @@ class ClassicBloomFilter(MembershipSketch):
         SketchError
             Out of range, or the filter would take more than 512 MiB.
         """
-        if capacity < 1:
+        if not is_whole(capacity, 1, MOST_VALUES):
             raise out_of_range("capacity", "at least 1", capacity)
         if not LEAST_RATE <= false_positive_rate < 1:
             raise out_of_range("false_positive_rate", f"from {LEAST_RATE:g} up to, not with, 1", false_positive_rate)

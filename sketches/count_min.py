@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import count_min_kernel, count_min_plain
-from sketches.base import StateSketch, check_confidence, checked_hashes, out_of_range
+from sketches.base import StateSketch, check_confidence, checked_hashes, is_whole, out_of_range
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
 from sketches.envelope import damaged
 from sketches.errors import SketchError
@@ -86,11 +86,11 @@ class CountMinSketch(StateSketch):
     """The cells, as an array (depth, width): a view of `state`."""
 
     def __init__(self, depth: int, width: int, conservative: bool = False) -> None:
-        if not 1 <= depth <= MOST:
+        if not is_whole(depth, 1, MOST):
             raise out_of_range("depth", f"from 1 to {MOST}", depth)
-        if not 1 <= width <= MOST_CELLS // depth:
+        if not is_whole(width, 1, MOST_CELLS // depth):
             raise out_of_range("width", f"from 1 to {MOST_CELLS // depth:,} for a depth of {depth}", width)
-        self._merge_key = (depth, width, bool(conservative))
+        self._merge_key = (int(depth), int(width), bool(conservative))
         self._take_state(np.zeros(depth * width + 1, np.int64))
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import out_of_range
+from sketches.base import is_whole, out_of_range
 from sketches.columns import BLOCK, Column, one
 from sketches.decaying import MOST_ROWS, forward_terms, halved, weighted
 from sketches.envelope import damaged
@@ -85,7 +85,7 @@ class DecayingTop(TimedSketch):
     KIND: ClassVar[str] = "decaying_top"
 
     def __init__(self, capacity: int, half_life: timedelta) -> None:
-        if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or not 1 <= capacity <= MOST_CAPACITY:
+        if not is_whole(capacity, 1, MOST_CAPACITY):
             raise out_of_range("capacity", f"an integer from 1 to {MOST_CAPACITY:,}", capacity)
         self._capacity = int(capacity)
         self._half_life = length_us("half_life", half_life)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import StateSketch, check_confidence, out_of_range
+from sketches.base import StateSketch, check_confidence, is_whole, out_of_range
 from sketches.envelope import damaged
 from sketches.likelihood import most_likely
 
@@ -53,7 +53,7 @@ class DistinctSketch(StateSketch):
 
     @classmethod
     def _checked_precision(cls, precision: int) -> int:
-        if not isinstance(precision, int | np.integer) or isinstance(precision, bool) or not cls.LEAST <= precision <= cls.MOST:
+        if not is_whole(precision, cls.LEAST, cls.MOST):
             raise out_of_range("precision", f"an integer from {cls.LEAST} to {cls.MOST}", precision)
         return int(precision)
 

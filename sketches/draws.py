@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import hash_kernel, hash_plain
-from sketches.base import out_of_range
+from sketches.base import is_whole, out_of_range
 from sketches.columns import Column
 from sketches.jit import pick
 
@@ -65,7 +65,7 @@ def digest(key: int, values: Column, weights: Floats | None = None) -> int:
 
 def checked_seed(seed: int) -> int:
     """Refuse a seed that is no integer of 64 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MOST_SEED:
+    if not is_whole(seed, 0, MOST_SEED):
         raise out_of_range("seed", "an integer from 0 to 2^64 - 1", seed)
     return int(seed)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import hot_list_kernel, hot_list_plain
-from sketches.base import Sketch, out_of_range
+from sketches.base import Sketch, is_whole, out_of_range
 from sketches.columns import BLOCK, Column, column, one
 from sketches.envelope import damaged
 from sketches.items import Items
@@ -95,7 +95,7 @@ class HotList(Sketch):
 
     def __init__(self, capacity: int) -> None:
         least = 1 + self.SPARE
-        if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or not least <= capacity <= MOST_CAPACITY:
+        if not is_whole(capacity, least, MOST_CAPACITY):
             raise out_of_range("capacity", f"an integer from {least} to {MOST_CAPACITY:,}", capacity)
         self._capacity = int(capacity)
         self._hashes: NDArray[np.uint64] = NO_HASHES

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, check_confidence, out_of_range
+from sketches.base import Sketch, check_confidence, is_whole, out_of_range
 from sketches.columns import Column
 from sketches.envelope import damaged
 from sketches.errors import SketchError
@@ -86,12 +86,12 @@ class Quantiles(Sketch):
     KIND: ClassVar[str] = "quantiles"
 
     def __init__(self, k: int = 200, seed: int = 42) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or not LEAST_K <= k <= MOST_K:
+        if not is_whole(k, LEAST_K, MOST_K):
             raise out_of_range("k", f"a whole number from {LEAST_K} to {MOST_K}", k)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MASK:
+        if not is_whole(seed, 0, MASK):
             raise out_of_range("seed", "a whole number from 0 to 2**64 - 1", seed)
-        self.k = k
-        self._seed = seed
+        self.k = int(k)
+        self._seed = int(seed)
         self._n = 0
         self._least = math.inf
         self._most = -math.inf

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, check_confidence, out_of_range
+from sketches.base import Sketch, check_confidence, is_whole, out_of_range
 from sketches.columns import Column
 from sketches.draws import checked_seed, digest, exp, fold, log, log_one_minus, uniforms
 from sketches.envelope import damaged
@@ -286,6 +286,6 @@ class ReservoirSample(Sketch):
 
 def checked_size(size: int, *, least: int = 1) -> int:
     """Refuse a size of a sample that is out of range."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not least <= size <= MOST_SIZE:
+    if not is_whole(size, least, MOST_SIZE):
         raise out_of_range("size", f"an integer from {least} to {MOST_SIZE:,}", size)
     return int(size)

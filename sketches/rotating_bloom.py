@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches import rotating_bloom_kernel, rotating_bloom_plain
-from sketches.base import Sketch, checked_hashes, out_of_range
+from sketches.base import Sketch, checked_hashes, is_whole, out_of_range
 from sketches.bloom import LANE_BITS, LANES, LEAST_RATE, MOST_BLOCKS
-from sketches.bloom_math import blocked_rate, smallest
+from sketches.bloom_math import MOST_VALUES, blocked_rate, smallest
 from sketches.columns import BLOCK, Column, column, hash_blocks, one
 from sketches.envelope import damaged
 from sketches.errors import SketchError
@@ -81,14 +81,14 @@ class RotatingBloomFilter(Sketch):
     KIND: ClassVar[str] = "rotating_bloom"
 
     def __init__(self, blocks: int, generations: int, keep_us: int) -> None:
-        if not 1 <= generations <= MOST_GENERATIONS:
+        if not is_whole(generations, 1, MOST_GENERATIONS):
             raise out_of_range("generations", f"from 1 to {MOST_GENERATIONS}", generations)
-        if not 1 <= blocks <= MOST_BLOCKS // (generations + 1):
+        if not is_whole(blocks, 1, MOST_BLOCKS // (generations + 1)):
             most = MOST_BLOCKS // (generations + 1)
             raise out_of_range("blocks", f"from 1 to {most:,} for {generations} generations", blocks)
-        if not 1 <= keep_us <= LATEST or keep_us % generations:
+        if not is_whole(keep_us, 1, LATEST) or keep_us % generations:
             raise out_of_range("keep_us", f"a multiple of {generations} from {generations} to 2^62", keep_us)
-        self._key_parts = (blocks, generations, keep_us)
+        self._key_parts = (int(blocks), int(generations), int(keep_us))
         self._newest: int | None = None
         self._table = _room(blocks, generations)
 
@@ -108,11 +108,11 @@ class RotatingBloomFilter(Sketch):
         generations : int
             As for the class.
         """
-        if capacity < 1:
+        if not is_whole(capacity, 1, MOST_VALUES):
             raise out_of_range("capacity", "at least 1", capacity)
         if keep <= timedelta(0):
             raise out_of_range("keep", "a time above 0", keep)
-        if not 1 <= generations <= MOST_GENERATIONS:
+        if not is_whole(generations, 1, MOST_GENERATIONS):
             raise out_of_range("generations", f"from 1 to {MOST_GENERATIONS}", generations)
         least = LEAST_RATE * (generations + 1)
         if not least <= false_positive_rate < 1:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, out_of_range
+from sketches.base import Sketch, is_whole, out_of_range
 from sketches.columns import Column, column, hash_blocks, one
 from sketches.draws import checked_seed, fold
 from sketches.envelope import damaged
@@ -69,7 +69,7 @@ class StratifiedReservoirSample(Sketch):
 
     def __init__(self, size: int, most_strata: int = 1024, seed: int = 0) -> None:
         self._size = checked_size(size)
-        if isinstance(most_strata, bool) or not isinstance(most_strata, int | np.integer) or not 1 <= most_strata <= MOST_STRATA:
+        if not is_whole(most_strata, 1, MOST_STRATA):
             raise out_of_range("most_strata", f"an integer from 1 to {MOST_STRATA:,}", most_strata)
         self._strata = int(most_strata)
         self._seed = checked_seed(seed)
