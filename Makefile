@@ -49,7 +49,7 @@ imports: setup ## imports only go down
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, the layer, the demo
+bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches, the layer, the demo
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.ingest --parts --rounds 5
 	@$(BIN)/python -m benchmarks.ingest.decoders
@@ -58,6 +58,7 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.epochs
 	@$(BIN)/python -m benchmarks.epochs.latency measure
 	@$(BIN)/python -m benchmarks.epochs.writers
+	@$(BIN)/python -m benchmarks.sketches
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 

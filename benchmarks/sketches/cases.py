@@ -107,7 +107,8 @@ def cases(data: Data) -> Iterator[Case]:
         for kind in (sketches.MisraGries, sketches.SpaceSaving):
             limit = 18 if kind is sketches.MisraGries else None
             yield Case(f"{kind.__name__}({COUNTERS}), {name}", items, warm(partial(kind, COUNTERS), column), theirs, limit_ns=limit)
-    yield Case("ReservoirSample(1,000), int64", items, warm(partial(sketches.ReservoirSample, 1_000), data.uniform), limit_ns=0.5)
+    sample = partial(sketches.ReservoirSample, 1_000)
+    yield Case("ReservoirSample(1,000), int64, from empty", items, cold(sample, data.uniform, 1), limit_ns=0.5)
     kll = datasketches.kll_doubles_sketch(200)
     yield Case(
         "Quantiles(200), float64", items, warm(partial(sketches.Quantiles, 200), data.doubles), partial(kll.update, data.doubles), items

@@ -266,7 +266,8 @@ def test_fifty_kills_of_the_flights_job_change_nothing(broker: Broker, tmp_path:
     assert min(proof.dead_letters, proof.late_rows, proof.late_for_days) > 0, "or these were not tested"
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_live_job_under_spark_submit_stops_between_two_batches(
     spark: SparkSession, published: Broker, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -285,6 +285,7 @@ def many_deaths(broker: Broker, out: Path, lives: Sequence[Sequence[str]], seed:
     check(feed, out)
 
 
+@pytest.mark.slow
 def test_a_query_that_is_killed_again_and_again_reads_every_offset_once(own: Broker, tmp_path: Path) -> None:
     many_deaths(own, tmp_path, [["worker", "jvm"], ["accounts:driver"]], seed=1)
 

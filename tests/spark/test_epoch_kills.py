@@ -70,6 +70,7 @@ class Killed:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_killed_driver_and_a_killed_jvm_change_nothing(tmp_path: Path) -> None:
     kills = [{"point": "after_sink", "sink": "late", "victim": "driver"}, {"point": "before_ledger", "victim": "jvm"}]
     lives = Killed(tmp_path, seed=1, more=2).live(kills)
