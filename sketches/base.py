@@ -263,8 +263,8 @@ def checked_hashes(hashes: Any) -> NDArray[np.uint64]:
     return np.ascontiguousarray(hashes).view(np.uint64)
 
 
-def checked_weights(weights: Any, rows: int, values: Column, *, least: float = 0.0) -> NDArray[np.float64]:
-    """Return the weights of the values that are not null, as finite float64 not below `least`.
+def checked_weights(weights: Any, rows: int, values: Column) -> NDArray[np.float64]:
+    """Return the weights of the values that are not null, as finite float64, none below 0.
 
     Parameters
     ----------
@@ -278,12 +278,12 @@ def checked_weights(weights: Any, rows: int, values: Column, *, least: float = 0
     found = np.asarray(weights)
     if isinstance(weights, np.ma.MaskedArray) and np.ma.getmaskarray(weights).any():
         raise SketchError("use", "argument", "weights", expected="weights without a mask", got="a masked array", todo="fill them")
-    expected = f"{rows:,} finite numbers, none below {least:g}"
+    expected = f"{rows:,} finite numbers, none below 0"
     todo = "give one weight for each value"
     if found.dtype.kind not in "iufb" or found.shape != (rows,):
         raise SketchError("use", "argument", "weights", expected=expected, got=f"{found.dtype} of shape {found.shape}", todo=todo)
     numbers = found.astype(np.float64) if values.rows is None else found[values.rows].astype(np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= least)))
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
     if wrong.size:
         raise SketchError("use", "argument", "weights", expected=expected, got=f"{numbers[wrong[0]]:g} at {wrong[0]}", todo=todo)
     return numbers
