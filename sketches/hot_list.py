@@ -201,6 +201,7 @@ class HotList(Sketch):
             self._cut += table.purge(capacity)
         self._total = total
         self._keep(table, values)
+        self._items.kind = self._items.kind or values.kind  # also where the purge has left no item
 
     def _merge(self, other: Self) -> None:
         theirs = other._items.column()

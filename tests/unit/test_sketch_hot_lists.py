@@ -358,3 +358,16 @@ def test_bytes_do_not_tell_the_order_of_the_table() -> None:
     other.update_many(np.array([2, 3, 1]))
     assert one.to_bytes() == other.to_bytes()
     assert open_envelope(one.to_bytes(), "misra_gries", version=1).parameters == struct.pack("<I", 5)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_list_whose_purge_left_nothing_is_read_again_and_goes_on(kind: type[HotList]) -> None:
+    hot = kind(20)
+    hot.update_many(np.arange(3572).astype("U8"))
+    assert hot.top(1) == []
+    again = kind.from_bytes(hot.to_bytes())
+    assert (again.total, again.error()) == (3572, 1)
+    again.update_many(np.array(["x"] * 10))
+    assert again.lower_bound("x") <= 10 <= again.upper_bound("x")
+    with pytest.raises(SketchTypeError):
+        again.update_many(np.arange(3))
