@@ -194,7 +194,7 @@ class Objects(Numbered[S]):
             try:
                 self._sketches[number].merge(type(self.template).from_bytes(data.as_buffer()))
             except (SketchError, SketchBytesError) as error:
-                wrong[row] = error  # type: ignore[assignment]
+                wrong[row] = error
         return wrong
 
     def to_stored(self, start: int = 0, stop: int | None = None) -> Any:  # noqa: D102
