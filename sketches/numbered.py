@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -28,6 +29,11 @@ __all__ = ["Numbered", "numbered"]
 S = TypeVar("S", bound=Sketch)
 Numbers = NDArray[np.int64]
 NOTHING_WRONG: Final[Mapping[int, SketchError]] = {}
+FAST: Final = {
+    "misra_gries": "sketches.numbered_hot.NumberedHotLists",
+    "space_saving": "sketches.numbered_hot.NumberedHotLists",
+}
+"""By kind: what is faster than `Objects`; imported when it is asked for."""
 
 
 class Numbered(ABC, Generic[S]):
@@ -148,7 +154,8 @@ def numbered(template: S, count: int = 0) -> Numbered[S]:
         raise SketchError("group", "template", "sketch", expected=expected, got=got, todo="give one such as HyperLogLog(12)")
     if not template.is_empty:
         raise SketchError("group", "sketch", template.KIND, expected="an empty one", got="one with values", todo="make a new one")
-    made = Objects(template)
+    module, _, name = FAST.get(template.KIND, "sketches.numbered.Objects").rpartition(".")
+    made: Numbered[S] = getattr(import_module(module), name)(template)
     made.grow(count)
     return made
 
@@ -211,5 +218,6 @@ def _by_number(numbers: Numbers) -> Any:
     order = np.argsort(numbers, kind="stable")
     in_order = numbers[order]
     starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+    stops = np.append(starts[1:], len(order))[: starts.size]
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         yield int(in_order[start]), order[start:stop]
