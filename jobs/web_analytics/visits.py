@@ -212,7 +212,8 @@ def _ids(number: int, seed: int) -> Ints:
 
 def _draw(weights: npt.NDArray[np.float64], number: int, random: np.random.Generator) -> Ints:
     total = np.cumsum(weights)
-    return np.minimum(np.searchsorted(total, random.random(number) * total[-1], side="right"), len(total) - 1).astype(np.int64)
+    found: Ints = np.minimum(np.searchsorted(total, random.random(number) * total[-1], side="right"), len(total) - 1)
+    return found
 
 
 def _rhythm(number: int, random: np.random.Generator) -> Ints:

@@ -1,0 +1,144 @@
+"""An approximate answer beside the exact one: it must be within the bounds it gave, as often as it said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["ALWAYS", "Answer", "Claim", "allowed", "hold"]
+
+ALWAYS: Final = 1.0
+FALSE_ALARM: Final = 1e-6  # how likely a claim fails though all is well
+SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sketches say to one question, group by group.
+
+    Attributes
+    ----------
+    name : str
+        The question.
+    keys : sequence of str
+        Columns that name a group.
+    frame : DataFrame
+        `keys`, and the numbers ``estimate``, ``lower``, ``upper``.
+    confidence : float
+        With which the bounds hold; `ALWAYS` if there is no chance in it.
+    """
+
+    name: str
+    keys: Sequence[str]
+    frame: pd.DataFrame
+    confidence: float = ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An answer, held against the exact one.
+
+    Attributes
+    ----------
+    name, confidence
+        As in `Answer`.
+    rows : int
+        Groups that were compared.
+    outside : int
+        Those in which the exact number is not within the bounds.
+    allowed : int
+        As many may be outside.
+    mismatches : sequence of str
+        Groups that only one side has, and if too many are outside the first of these; empty if the claim holds.
+    frame : DataFrame
+        The keys, ``estimate``, ``exact``, ``lower``, ``upper``, ``inside``.
+    """
+
+    name: str
+    confidence: float
+    rows: int
+    outside: int
+    allowed: int
+    mismatches: Sequence[str]
+    frame: pd.DataFrame = field(repr=False)
+
+    @property
+    def worst(self) -> float:
+        """Largest error of an estimate, relative to the exact number, over groups of which it is not 0."""
+        some = self.frame[self.frame["exact"] != 0]
+        return float(((some["estimate"] - some["exact"]).abs() / some["exact"].abs()).max()) if len(some) else 0.0
+
+
+def hold(answer: Answer, exact: pd.DataFrame, *, subset: bool = False) -> Claim:
+    """Hold an answer against the exact one.
+
+    Parameters
+    ----------
+    answer : Answer
+        From the sketches.
+    exact : DataFrame
+        The keys, and ``exact``.
+    subset : bool
+        Whether the answer may be about some of the groups only; one that `exact` does not have has 0 there.
+    """
+    keys = list(answer.keys)
+    both = _plain(answer.frame, keys).merge(_plain(exact, keys), how="left" if subset else "outer", on=keys, indicator=True)
+    if subset:
+        both["exact"] = both["exact"].fillna(0)
+        lost = both.iloc[:0]
+    else:
+        lost = both[both["_merge"] != "both"]
+    both = both.drop(index=lost.index)
+    inside = (both["lower"] <= both["exact"]) & (both["exact"] <= both["upper"])
+    most = 0 if answer.confidence == ALWAYS else allowed(len(both), 1 - answer.confidence)
+    outside = int((~inside).sum())
+    sides = {"left_only": "an exact answer, got none", "right_only": "an answer, got none"}
+    texts = [f"{answer.name} {_name(keys, row)}: expected {sides[str(row['_merge'])]}" for row in lost.head(SHOWN).to_dict("records")]
+    if outside > most:
+        texts.append(f"{answer.name}: expected at most {most:,} of {len(both):,} outside of their bounds, got {outside:,}")
+        texts += [
+            f"{answer.name} {_name(keys, row)}: expected {row['exact']:,} within {row['lower']:,} and {row['upper']:,}"
+            for row in both[~inside].head(SHOWN).to_dict("records")
+        ]
+    frame = both[[*keys, "estimate", "exact", "lower", "upper"]].assign(inside=inside)
+    return Claim(answer.name, answer.confidence, len(both), outside, most, tuple(texts), frame.reset_index(drop=True))
+
+
+def allowed(rows: int, risk: float, *, false_alarm: float = FALSE_ALARM) -> int:
+    """Return the least number that is exceeded with a probability of at most `false_alarm` if each of `rows` fails with `risk`.
+
+    Independently, that is: rows that share visitors share some of their luck, so it is a yardstick, not a theorem.
+
+    Examples
+    --------
+    >>> allowed(1, 0.05), allowed(100, 0.05), allowed(100_000, 0.05)
+    (1, 18, 5331)
+    """
+    if rows == 0:
+        return 0
+    number = np.arange(rows)
+    steps = np.log(rows - number) - np.log(number + 1) + math.log(risk / (1 - risk))
+    logarithms = np.append(0.0, np.cumsum(steps)) + rows * math.log1p(-risk)
+    tail = np.cumsum(np.exp(logarithms)[::-1])[::-1]  # probability of at least so many
+    return int(np.searchsorted(-tail, -false_alarm, side="left")) - 1
+
+
+def _plain(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Give keys types that can be compared: text without categories, times in microseconds of UTC."""
+    changed = {}
+    for name in keys:
+        column = frame[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            changed[name] = column.astype(object)
+        elif isinstance(column.dtype, pd.DatetimeTZDtype):
+            changed[name] = column.dt.tz_convert("UTC").dt.as_unit("us")
+    return frame.assign(**changed)
+
+
+def _name(keys: list[str], row: dict[object, object]) -> str:
+    return "(" + ", ".join(f"{name} {row[name]}" for name in keys) + ")"
