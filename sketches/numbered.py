@@ -30,6 +30,8 @@ S = TypeVar("S", bound=Sketch)
 Numbers = NDArray[np.int64]
 NOTHING_WRONG: Final[Mapping[int, SketchError]] = {}
 FAST: Final = {
+    "hyperloglog": "sketches.numbered_registers.NumberedRegisters",
+    "ultraloglog": "sketches.numbered_registers.NumberedRegisters",
     "misra_gries": "sketches.numbered_hot.NumberedHotLists",
     "space_saving": "sketches.numbered_hot.NumberedHotLists",
 }
@@ -61,9 +63,7 @@ class Numbered(ABC, Generic[S]):
         """Make empty sketches at the end, so that there are `count` of them; fewer are not made."""
 
     @abstractmethod
-    def _update(
-        self, numbers: Numbers, values: Column, weights: NDArray[Any] | None, times: NDArray[np.int64] | None
-    ) -> None:
+    def _update(self, numbers: Numbers, values: Column, weights: NDArray[Any] | None, times: NDArray[np.int64] | None) -> None:
         """Take checked values without nulls: a number for each, and a weight and a time where the class has them."""
 
     @abstractmethod
@@ -170,21 +170,19 @@ class Objects(Numbered[S]):
     def __len__(self) -> int:
         return len(self._sketches)
 
-    def grow(self, count: int) -> None:  # noqa: D102
+    def grow(self, count: int) -> None:
         self._sketches += [self.template._of_group(number) for number in range(len(self._sketches), count)]  # noqa: SLF001
 
-    def update_hashes(self, numbers: Numbers, hashes: Any, weights: Any = None) -> None:  # noqa: D102
+    def update_hashes(self, numbers: Numbers, hashes: Any, weights: Any = None) -> None:
         if not hasattr(self.template, "_update_hashes"):
             super().update_hashes(numbers, hashes, weights)
         some = checked_hashes(hashes)
         self._check_numbers(numbers, some.size)
         counts = self.template._weights_of(weights, some.size, Words(some, "long"))  # noqa: SLF001
         for number, rows in _by_number(numbers):
-            self._sketches[number]._update_hashes(some[rows], None if counts is None else counts[rows])  # type: ignore[attr-defined]  # noqa: SLF001
+            self._sketches[number]._update_hashes(some[rows], None if counts is None else counts[rows])  # noqa: SLF001
 
-    def _update(
-        self, numbers: Numbers, values: Column, weights: NDArray[Any] | None, times: NDArray[np.int64] | None
-    ) -> None:
+    def _update(self, numbers: Numbers, values: Column, weights: NDArray[Any] | None, times: NDArray[np.int64] | None) -> None:
         for number, rows in _by_number(numbers):
             sketch, some = self._sketches[number], None if weights is None else weights[rows]
             if times is not None and isinstance(sketch, TimedSketch):
@@ -192,7 +190,7 @@ class Objects(Numbered[S]):
             else:
                 sketch._update_column(values.take(rows), some)  # noqa: SLF001
 
-    def merge_stored(self, numbers: Numbers, stored: Any) -> Mapping[int, SketchError]:  # noqa: D102
+    def merge_stored(self, numbers: Numbers, stored: Any) -> Mapping[int, SketchError]:
         self._check_numbers(numbers, len(stored))
         wrong: dict[int, SketchError] = {}
         for row, (number, data) in enumerate(zip(numbers.tolist(), stored, strict=True)):
@@ -201,15 +199,15 @@ class Objects(Numbered[S]):
             try:
                 self._sketches[number].merge(type(self.template).from_bytes(data.as_buffer()))
             except (SketchError, SketchBytesError) as error:
-                wrong[row] = error
+                wrong[row] = error  # type: ignore[assignment]
         return wrong
 
-    def to_stored(self, start: int = 0, stop: int | None = None) -> Any:  # noqa: D102
+    def to_stored(self, start: int = 0, stop: int | None = None) -> Any:
         import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
 
         return pa.array([sketch.to_bytes() for sketch in self._sketches[start:stop]], pa.binary())
 
-    def at(self, number: int) -> S:  # noqa: D102
+    def at(self, number: int) -> S:
         return self._sketches[number].copy()
 
 
