@@ -10,30 +10,32 @@ from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.dedup.rows import (
+    INVALID,
+    MICROSECOND,
+    STAMP,
+    YEAR_1_US,
+    YEAR_9999_US,
+    Mask,
+    Times,
+    by_order,
+    check_columns,
+    ints,
+    tagged_rows,
+    tagged_schemas,
+    unusable,
+    valid_times,
+)
+from spark_ext.errors import SettingsError
 from spark_ext.state.kernel import NEVER_US, Moment, State, Step
 from spark_ext.state.keys import check_key, codes, normalised
 
-__all__ = ["DUPLICATE", "INVALID", "LATE", "LATENESS", "UNIQUE", "Dedup"]
+__all__ = ["Dedup"]
 
-UNIQUE: Final = "unique"
-DUPLICATE: Final = "duplicate"
-LATE: Final = "late"
-INVALID: Final = "invalid"
-LATENESS: Final = "lateness_ms"
 KEPT: Final = "kept"
 PENDING: Final = "pending"
-STAMP: Final = pa.timestamp("us", "UTC")
-MICROSECOND: Final = timedelta(microseconds=1)
-YEAR_1_US: Final = -62_135_596_800_000_000
-YEAR_9999_US: Final = 253_402_300_799_999_999
 ROOM: Final = 2**62
-
-Times = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Dedup:
 
     Examples
     --------
+    >>> import pyarrow.compute as pc
     >>> from spark_ext.state.kernel import empty_state
     >>> schema = pa.schema([("user", pa.string()), ("at", pa.timestamp("us", "UTC"))])
     >>> dedup = Dedup(schema, ("user",), "at", timedelta(seconds=10), "arrived")
@@ -119,20 +122,13 @@ class Dedup:
                 got=f"keys {self.keys!r}, horizon {self.horizon!r}, keep {self.keep!r}",
                 todo="correct it",
             )
-        for name in (*self.keys, self.time, *self.order):
-            if name not in self.in_schema.names:
-                raise _unusable(name, f"one of {self.in_schema.names}", "no such column", "correct the name")
         for name in self.keys:
+            if name not in self.in_schema.names:
+                raise unusable(name, f"one of {self.in_schema.names}", "no such column", "correct the name")
+            if name == self.time:
+                raise unusable(name, f"event time as {STAMP}, not among the keys", "a key", "cast it, or give it another name")
             check_key(name, self.in_schema.field(name).type)
-        if self.in_schema.field(self.time).type != STAMP or self.time in self.keys:
-            got = "a key" if self.time in self.keys else str(self.in_schema.field(self.time).type)
-            raise _unusable(self.time, f"event time as {STAMP}, not among the keys", got, "cast it, or give it another name")
-        if LATENESS in self.in_schema.names:
-            raise _unusable(LATENESS, "another name", "one that late rows get", "rename the column")
-        for name in self.order:
-            kind = self.in_schema.field(name).type
-            if pa.types.is_nested(kind):
-                raise _unusable(name, "a plain value to order by", str(kind), "order by a part of it")
+        check_columns(self.in_schema, self.time, self.order)
 
     @property
     def operator(self) -> str:
@@ -160,14 +156,12 @@ class Dedup:
 
     @property
     def out_schema(self) -> Mapping[str, pa.Schema]:
-        """Columns of each tag: those of the rows; ``late`` has ``lateness_ms`` more, int64, how far the row is behind the watermark."""
-        rows = self.in_schema
-        return {UNIQUE: rows, DUPLICATE: rows, LATE: rows.append(pa.field(LATENESS, pa.int64())), INVALID: rows}
+        """Columns of each tag, see `tagged_schemas`."""
+        return tagged_schemas(self.in_schema)
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
         """Judge one micro-batch of the bucket; see `spark_ext.state.kernel.Kernel.step`."""
-        times = _ints(rows.column(self.time))
-        valid = rows.column(self.time).is_valid().to_numpy() & (times >= self.earliest_us) & (times <= self.latest_us)
+        valid = valid_times(rows.column(self.time), self.earliest_us, self.latest_us)
         good = rows if valid.all() else rows.filter(pa.array(valid))
         judge = self._first if self.keep == "first" else self._arrived
         done = judge(state, good, moment.watermark_us)
@@ -182,7 +176,7 @@ class Dedup:
         rows = pa.concat_tables([pending, rows])
         known = len(kept)
         key, keys = self._keys(kept, rows)
-        times = np.append(_ints(kept.column(self.time)), _ints(rows.column(self.time)))
+        times = np.append(ints(kept.column(self.time)), ints(rows.column(self.time)))
         passed = times < watermark_us
         fresh = np.arange(len(times)) >= known + len(pending)
         # What the watermark has passed is complete: a kept row, the only one of its key, then all that waited.
@@ -205,13 +199,13 @@ class Dedup:
             wake = int(times[waiting].min()) + 1
         elif len(alive):
             wake = int(until[alive].max()) + 1
-        out = self._out(rows, times[known:], chosen[known:], repeated[known:], late[known:], watermark_us)
+        out = tagged_rows(rows, times[known:], chosen[known:], repeated[known:], late[known:], watermark_us)
         return Step({KEPT: next_kept, PENDING: rows.filter(pa.array(waiting[known:])).combine_chunks()}, out, wake)
 
     def _arrived(self, state: State, rows: pa.Table, watermark_us: int) -> Step:
         kept, known = state[KEPT], len(state[KEPT])
         key, keys = self._keys(kept, rows)
-        times = np.append(_ints(kept.column(self.time)), _ints(rows.column(self.time)))
+        times = np.append(ints(kept.column(self.time)), ints(rows.column(self.time)))
         passed = times < watermark_us
         chosen = np.arange(len(times)) < known
         order = self._by_order(known, rows)
@@ -223,7 +217,7 @@ class Dedup:
         alive = np.flatnonzero(still)
         next_kept = keys.take(pa.array(key[alive])).append_column(self.in_schema.field(self.time), _stamps(times[alive]))
         wake = int(times[alive].max()) + self._horizon_us + 1 if len(alive) else None
-        return Step({KEPT: next_kept}, self._out(rows, times[known:], chosen[known:], repeated[known:], late[known:], watermark_us), wake)
+        return Step({KEPT: next_kept}, tagged_rows(rows, times[known:], chosen[known:], repeated[known:], late[known:], watermark_us), wake)
 
     def _keys(self, kept: pa.Table, rows: pa.Table) -> tuple[Times, pa.Table]:
         """Return the number of each row's key, those of kept rows first, and the distinct keys by number."""
@@ -236,17 +230,7 @@ class Dedup:
 
     def _by_order(self, known: int, rows: pa.Table) -> Times:
         """Return kept rows, then rows as `order` has them."""
-        if not self.order:
-            return np.arange(known + len(rows))
-        by = [(name, "ascending") for name in self.order]
-        found = pc.sort_indices(rows, sort_keys=by)  # nulls last
-        return np.append(np.arange(known), known + np.asarray(found).astype(np.int64))
-
-    def _out(self, rows: pa.Table, times: Times, unique: Mask, repeated: Mask, late: Mask, watermark_us: int) -> dict[str, pa.Table]:
-        behind = rows.filter(pa.array(late)).append_column(
-            pa.field(LATENESS, pa.int64()), pa.array((watermark_us - times[late]) // 1_000, pa.int64())
-        )
-        return {UNIQUE: rows.filter(pa.array(unique)), DUPLICATE: rows.filter(pa.array(repeated)), LATE: behind}
+        return np.append(np.arange(known), known + by_order(rows, self.order))
 
 
 def _greedy(key: Times, times: Times, horizon_us: int) -> Mask:
@@ -302,14 +286,5 @@ def _places(key: Times, times: Times, horizon_us: int) -> tuple[Times, Times]:
     return key * span + at, key * span + reach
 
 
-def _ints(column: pa.ChunkedArray) -> Times:
-    whole = column.combine_chunks().view(pa.int64())
-    return np.asarray(whole.fill_null(0))
-
-
 def _stamps(times: Times) -> pa.Array:
     return pa.array(times, pa.int64()).view(STAMP)
-
-
-def _unusable(name: str, expected: str, got: str, todo: str) -> SchemaError:
-    return SchemaError("deduplicate by", "column", name, expected=expected, got=got, todo=todo)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_ext.dedup.dedup_kernel import DUPLICATE, INVALID, LATE, LATENESS, UNIQUE, Dedup
+from spark_ext.dedup.dedup_kernel import Dedup
+from spark_ext.dedup.rows import DUPLICATE, INVALID, LATE, LATENESS, MICROSECOND, UNIQUE
 from spark_ext.errors import SchemaError
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.kernel import EARLIEST, LATEST
@@ -22,10 +23,9 @@ from spark_ext.state.packing import TAG
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["drop_duplicates", "duplicates", "invalid", "late", "unique"]
+__all__ = ["bounds_us", "check_frame", "drop_duplicates", "duplicates", "invalid", "late", "unique"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def drop_duplicates(
@@ -48,6 +48,9 @@ def drop_duplicates(
     rows of a key are more than `horizon` of event time apart; a duplicate is within `horizon` of a unique row of its key. With
     ``keep="first"`` the answer depends on the rows alone as long as none is behind the watermark; a replayed batch gives the same rows
     with either.
+
+    No row is ever taken for another's duplicate. State has each key of a horizon: where that is too much, and a small share of new rows
+    may be tagged as duplicates by mistake, take `approx_drop_duplicates`.
 
     Parameters
     ----------
@@ -89,17 +92,27 @@ def drop_duplicates(
 
     State: `Dedup`, one blob per bucket.
     """
-    taken = [name for name in frame.columns if name.lower() in {TAG, LATENESS}]
-    if taken or len({name.lower() for name in frame.columns}) != len(frame.columns):
-        expected, got = f"columns with names of their own, other than {TAG} and {LATENESS}", repr(frame.columns)
-        raise SchemaError("deduplicate", "frame with columns", ", ".join(taken), expected=expected, got=got, todo="rename them")
-    for name in (*keys, event_time, *order):
-        if name not in frame.columns:
-            raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
-    bounds_us = ((bound - EPOCH) // MICROSECOND for bound in (earliest, latest))
-    kernel = Dedup(input_schema(frame, frame.columns), tuple(keys), event_time, horizon, keep, tuple(order), *bounds_us)
+    check_frame(frame, (*keys, event_time, *order), added=(TAG, LATENESS))
+    bounds = bounds_us(earliest, latest)
+    kernel = Dedup(input_schema(frame, frame.columns), tuple(keys), event_time, horizon, keep, tuple(order), *bounds)
     number = buckets_for(expected_keys) if buckets is None else buckets
     return apply_kernel(frame, kernel, keys=keys, columns=frame.columns, buckets=number, control=control)
+
+
+def check_frame(frame: DataFrame, used: Sequence[str], *, added: Sequence[str]) -> None:
+    """Refuse a frame that has not the columns that are used, or has those that are added."""
+    taken = [name for name in frame.columns if name.lower() in added]
+    if taken or len({name.lower() for name in frame.columns}) != len(frame.columns):
+        expected, got = f"columns with names of their own, other than {' and '.join(added)}", repr(frame.columns)
+        raise SchemaError("deduplicate", "frame with columns", ", ".join(taken), expected=expected, got=got, todo="rename them")
+    for name in used:
+        if name not in frame.columns:
+            raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
+
+
+def bounds_us(earliest: datetime, latest: datetime) -> tuple[int, int]:
+    """Return the bounds of event times in microseconds since 1970."""
+    return (earliest - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND
 
 
 def unique(tagged: DataFrame) -> DataFrame:
