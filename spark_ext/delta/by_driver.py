@@ -7,22 +7,28 @@ rows and table fit, work out what to write, commit it with the transaction in on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
 
+from spark_ext.delta.arrow import Condition, arrow_dataset, rows_where
+from spark_ext.delta.combining import Combine, several_rows, united
 from spark_ext.delta.commits import is_done, open_table, skipped
 from spark_ext.delta.fit import check_keys, fit, schema_of
 from spark_ext.delta.ordering import closed, has_duplicates, latest
 from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
 from spark_ext.delta.txn import Stamp, Txn, Written
+from spark_ext.state.keys import codes
 
-__all__ = ["append", "history", "upsert"]
+__all__ = ["append", "combine", "history", "upsert"]
 
 NEW: Final = "new"
 OLD: Final = "old"
+MILLISECOND: Final = 1_000  # Spark's statistics of timestamps have no finer unit
 
 
 def append(rows: pa.Table, path: str, *, txn: Txn | None, evolve: bool) -> Written:
@@ -50,10 +56,33 @@ def upsert(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str | No
         raise duplicate_keys(path, keys)
     if table is None or rows.num_rows == 0:
         return _add(table, path, rows, txn, evolves=bool(plan.added))
-    merger = _merge(table, rows, keys, txn, plan.added)
+    _evolve(table, rows, plan.added)
+    merger = _merge(table, rows, keys, txn)
     columns = {_name(name): _name(name, NEW) for name in rows.column_names}
     is_newer = None if sequence is None else f"{_name(sequence, NEW)} >= {_name(sequence, OLD)} OR {_name(sequence, OLD)} IS NULL"
     return _execute(merger.when_matched_update(columns, is_newer).when_not_matched_insert(columns), table, path, rows, txn)
+
+
+def combine(rows: pa.Table, path: str, *, keys: Sequence[str], with_: Combine, txn: Txn | None, evolve: bool) -> Written:
+    """Put rows together with those of the table; see `spark_ext.delta.combine`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "driver")
+    if done is not None:
+        return done
+    plan = fit(rows.schema, schema_of(table), path=path, evolve=evolve)
+    keys, _ = check_keys(plan, keys, None)
+    rows = plan.arrow(rows)
+    rows = united(rows.slice(0, 0), rows, keys, with_, path)
+    if table is None or rows.num_rows == 0:
+        return _add(table, path, rows, txn, evolves=bool(plan.added))
+    _evolve(table, rows, plan.added)
+    known = _known(table, rows, keys)
+    if has_duplicates(known, keys):
+        raise several_rows(path, keys)
+    rows = united(known, rows, keys, with_, path)
+    columns = {_name(name): _name(name, NEW) for name in rows.column_names}
+    merger = _merge(table, rows, keys, txn).when_matched_update(columns).when_not_matched_insert(columns)
+    return _execute(merger, table, path, rows, txn)
 
 
 def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, txn: Txn | None, evolve: bool) -> Written:
@@ -70,6 +99,8 @@ def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, tx
     if rows.column(sequence).null_count:
         raise null_sequence(path, sequence)
     rows = latest(rows, [*keys, sequence], sequence)
+    if table is not None and rows.num_rows:
+        _evolve(table, rows, plan.added)
     before = _versions(table, rows, keys, sequence) if table is not None else _no_versions(rows, keys, sequence)
     ends, closing = closed(before, rows, keys, sequence, VALID_TO)
     rows = _with_times(rows, rows.column(sequence), ends)
@@ -83,7 +114,7 @@ def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, tx
             _only_ends(closing, rows.schema, keys, sequence).append_column(whole, pa.array([False] * closing.num_rows, pa.bool_())),
         ]
     )
-    merger = _merge(table, both, [*keys, sequence], txn, plan.added)
+    merger = _merge(table, both, [*keys, sequence], txn)
     merger = merger.when_matched_update(columns, _name(whole, NEW))
     merger = merger.when_matched_update({_name(name): _name(name, NEW) for name in (VALID_TO, IS_CURRENT)}, f"NOT {_name(whole, NEW)}")
     return _execute(merger.when_not_matched_insert(columns, _name(whole, NEW)), table, path, rows, txn)
@@ -98,12 +129,19 @@ def _add(table: DeltaTable | None, path: str, rows: pa.Table, txn: Txn | None, *
     return Written(int(table.version()), rows.num_rows, False, "driver")
 
 
-def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | None, added: Sequence[str]) -> Any:
-    # With `merge_schema` a row that matches and is not updated would get the new columns of the row that it matches. So they come
-    # first, in a commit of their own: should this be the last that we do, the table has columns of nulls, and they are not added again.
+def _evolve(table: DeltaTable, rows: pa.Table, added: Sequence[str]) -> None:
+    """Add the new columns, in a commit of their own.
+
+    With `merge_schema` a row that matches and is not updated would get the new columns of the row that it matches. Should this be the last
+    that we do, the table has columns of nulls, and they are not added again. Behind it the table is a newer snapshot: what a merge is made
+    of has to be read from that one.
+    """
     if added:
         fields = pa.schema([rows.schema.field(name) for name in added])
         table.alter.add_columns(list(Schema.from_arrow(fields).fields))
+
+
+def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | None) -> Any:
     return table.merge(
         rows,
         _matches(rows, keys),
@@ -139,6 +177,32 @@ def _versions(table: DeltaTable, rows: pa.Table, keys: Sequence[str], sequence: 
     for key in keys:
         found = found.filter(pc.is_in(found.column(key), value_set=pc.unique(rows.column(key))))
     return found
+
+
+def _known(table: DeltaTable, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Return the rows of the table that have the keys of the rows, with their columns; files without any are not opened."""
+    wanted = [within for within in (_within(key, rows.column(key)) for key in keys) if within is not None]
+    source = rows_where(table, lambda field: reduce(and_, (one(field) for one in wanted))) if wanted else arrow_dataset(table)
+    found = source.to_table(columns=rows.column_names).cast(rows.schema)
+    numbers = codes([pa.chunked_array([*rows.column(key).chunks, *found.column(key).chunks], rows.column(key).type) for key in keys])
+    return found.filter(pa.array(numbers[rows.num_rows :] < rows.num_rows))  # keys of `rows` are distinct: the first numbers
+
+
+def _within(key: str, values: pa.ChunkedArray) -> Condition | None:
+    """Return a condition that leaves out whole files; None for types that are not worth it."""
+    kind = values.type
+    is_time = pa.types.is_timestamp(kind)
+    if values.null_count == len(values):
+        return lambda field: field(key).is_null()
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_date(kind) or is_time):
+        return None
+    bounds = pc.min_max(values)
+    low, high = bounds["min"], bounds["max"]
+    if is_time:
+        low, high = (pa.scalar(one.value + add, pa.int64()).cast(kind) for one, add in ((low, -MILLISECOND), (high, MILLISECOND)))
+    if values.null_count:
+        return lambda field: ((field(key) >= low) & (field(key) <= high)) | field(key).is_null()
+    return lambda field: (field(key) >= low) & (field(key) <= high)
 
 
 def _bounds(key: str, values: pa.ChunkedArray) -> str:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 from typing import Final
 
 import delta.exceptions  # noqa: F401 (gives Delta's conflicts Python classes)
+import pyarrow as pa
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from deltalake import DeltaTable as Known
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, MapType, StructType
+from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.types import ArrayType, MapType, StructField, StructType
 
+from spark_ext.delta.combining import ByKey, Combine, Pairs, several_rows
 from spark_ext.delta.commits import commits, open_table, skipped, written_by
 from spark_ext.delta.fit import Fit, check_keys, fit, schema_of, schema_of_frame
 from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
 from spark_ext.delta.txn import WRITE, Stamp, Txn, Written
 from spark_ext.names import quoted
 
-__all__ = ["append", "history", "upsert"]
+__all__ = ["append", "combine", "history", "upsert"]
 
 TXN: Final = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
 
@@ -44,7 +49,7 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | 
     rows = plan.spark(frame)
     if sequence is not None:
         rows = _latest(rows, keys, sequence)
-    elif not rows.groupBy(*map(quoted, keys)).count().where("count > 1").isEmpty():
+    elif _has_duplicates(rows, keys):
         raise duplicate_keys(path, keys)
     if table is None:
         return _add(None, rows, path, txn, evolves=False)
@@ -54,6 +59,34 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | 
     columns = _all(rows.columns)
     merger = merger.whenMatchedUpdate(None if sequence is None else f"{new} >= {old} OR {old} IS NULL", columns)
     merger.whenNotMatchedInsert(values=columns).execute()
+    return _written(table, path, txn, stamp)
+
+
+def combine(frame: DataFrame, path: str, *, keys: Sequence[str], with_: Combine, txn: Txn | None, evolve: bool) -> Written:
+    """Put rows together with those of the table; see `spark_ext.delta.combine`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "spark")
+    if done is not None:
+        return done
+    plan = fit(schema_of_frame(frame), schema_of(table), path=path, evolve=evolve)
+    keys, _ = check_keys(plan, keys, None)
+    rows = plan.spark(frame)
+    if _has_duplicates(rows, keys):
+        rows = _by_key(rows, keys, with_, path)
+    if table is None:
+        return _add(None, rows, path, txn, evolves=False)
+    wanted = rows.select(*map(quoted, keys)).distinct()
+    if _has_duplicates(_those_of(rows.sparkSession.read.format("delta").load(path), wanted, keys), keys):
+        raise several_rows(path, keys)
+    stamp = Stamp.of(txn)
+    is_new = free_name(rows.columns)
+    merger = _merge(rows.withColumn(is_new, F.lit(True)), path, keys, txn, stamp, plan)
+    rest = [name for name in rows.columns if name not in keys]
+    if rest:
+        made = _of_pairs(rows, keys, with_, plan, is_new)
+        updates: dict[str, str | Column] = {quoted(name): made[f"c{rows.columns.index(name)}"] for name in rest}
+        merger = merger.whenMatchedUpdate(None, updates)
+    merger.whenNotMatchedInsert(values=_all(rows.columns)).execute()
     return _written(table, path, txn, stamp)
 
 
@@ -139,6 +172,49 @@ def _written(table: Known | None, path: str, txn: Txn | None, stamp: Stamp) -> W
     return Written(version, done.rows if done else 0, done is not None, "spark")
 
 
+def _has_duplicates(rows: DataFrame, keys: Sequence[str]) -> bool:
+    return not rows.groupBy(*map(quoted, keys)).agg(F.count(F.lit(1)).alias("count")).where("count > 1").isEmpty()
+
+
+def _by_key(rows: DataFrame, keys: Sequence[str], with_: Combine, path: str) -> DataFrame:
+    """Return one row per key, put together in the workers from sorted rows, so that a task holds a block of them at a time."""
+    by = [F.col(quoted(key)) for key in keys]
+    placed = rows.repartition(*by).sortWithinPartitions(*by).toDF(*(f"c{at}" for at in range(len(rows.columns))))
+    made = placed.mapInArrow(ByKey(tuple(rows.columns), tuple(keys), with_, path), placed.schema)
+    return made.toDF(*rows.columns)
+
+
+def _of_pairs(rows: DataFrame, keys: Sequence[str], with_: Combine, plan: Fit, is_new: str) -> Column:
+    """Return the combination of ``old`` and ``new`` where they match.
+
+    It is computed for each row of the files that the merge rewrites, so the others cross to Python as nulls. A row with a null key that
+    the table lacks is put together with nulls, which changes nothing, as it is inserted as it came.
+    """
+    added = {name.casefold() for name in plan.added}
+    names = [f"c{at}" for at in range(len(rows.columns))]
+    old = [F.lit(None).cast(one.dataType) if one.name.casefold() in added else F.col(f"old.{quoted(one.name)}") for one in rows.schema]
+    new = [F.col(f"new.{quoted(name)}") for name in rows.columns]
+    is_pair = reduce(
+        and_, (F.col(f"old.{quoted(key)}").eqNullSafe(F.col(f"new.{quoted(key)}")) for key in keys), F.col(f"new.{quoted(is_new)}")
+    )
+    sides = [F.when(is_pair, F.struct(*(part.alias(name) for part, name in zip(side, names, strict=True)))) for side in (old, new)]
+    kind = StructType([StructField(name, one.dataType) for name, one in zip(names, rows.schema, strict=True)])
+    schema = pa.schema([pa.field(field.name, field.type) for field in plan.schema])
+    pairs = Pairs(schema, tuple(keys), with_, plan.path)
+
+    def both(old: pa.Array, new: pa.Array) -> pa.Array:
+        return pairs(old, new)
+
+    made: Column = arrow_udf(both, kind)(*sides)  # type: ignore[call-overload]  # the type of UDF is that of its hints
+    return made
+
+
+def _those_of(known: DataFrame, wanted: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Return the known rows that have one of the wanted keys."""
+    same = " AND ".join(f"known.{quoted(key)} <=> wanted.{quoted(key)}" for key in keys)
+    return known.select(*map(quoted, known.columns)).alias("known").join(wanted.alias("wanted"), F.expr(same), "left_semi")
+
+
 def _latest(rows: DataFrame, keys: Sequence[str], sequence: str) -> DataFrame:
     """Return the row with the highest sequence of each key; see `ordering.latest`."""
     rest = [field for field in rows.schema if field.name not in {*keys, sequence}]
@@ -152,10 +228,8 @@ def _latest(rows: DataFrame, keys: Sequence[str], sequence: str) -> DataFrame:
 
 def _versions(rows: DataFrame, path: str, keys: Sequence[str], sequence: str, whole: str) -> DataFrame:
     """Return the known versions of the keys of the rows; within the merge they are of the snapshot that it reads."""
-    known = rows.sparkSession.read.format("delta").load(path).select(*map(quoted, [*keys, sequence, VALID_TO])).alias("known")
-    wanted = rows.select(*map(quoted, keys)).distinct().alias("wanted")
-    same = " AND ".join(f"known.{quoted(key)} <=> wanted.{quoted(key)}" for key in keys)
-    return known.join(wanted, F.expr(same), "left_semi").withColumn(whole, F.lit(False))
+    known = rows.sparkSession.read.format("delta").load(path).select(*map(quoted, [*keys, sequence, VALID_TO]))
+    return _those_of(known, rows.select(*map(quoted, keys)).distinct(), keys).withColumn(whole, F.lit(False))
 
 
 def _with_times(rows: DataFrame, keys: Sequence[str], sequence: str, whole: str) -> DataFrame:
