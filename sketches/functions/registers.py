@@ -72,7 +72,10 @@ def blocks(rows: Rows, which: NDArray[np.int64]) -> Iterator[Registers]:
 
 
 def counted(found: Registers, confidence: float) -> Counted:
-    """Return what sketches count, with the bounds of their class: `DistinctSketch.estimate`, `lower_bound` and `upper_bound`."""
+    """Return what sketches count, with the bounds of their class: `DistinctSketch.estimate`, `lower_bound` and `upper_bound`.
+
+    Guarantee: the same bits, but for the last one where a register is some 50 ranks above the others, which no values give.
+    """
     kind, size = type(found.template), found.template.state.size
     wide = NormalDist().inv_cdf(0.5 + 0.5 * check_confidence(confidence))
     rates, variances = _rates(found)

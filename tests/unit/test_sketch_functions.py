@@ -137,7 +137,10 @@ def test_registers_are_refused_where_the_class_refuses_them(kind: str, size: int
     column = stored(sound[3], data, sound[2])
     assert fn.error(column)[1].as_py() == (str(wanted) if isinstance(wanted, SketchBytesError) else None)
     found = fn.estimate(column, on_error="null").to_pylist()
-    assert found[1] == (None if isinstance(wanted, SketchBytesError) else wanted.estimate())
+    if isinstance(wanted, SketchBytesError):
+        assert found[1] is None
+    else:
+        assert found[1] == pytest.approx(wanted.estimate(), rel=1e-14), "the last bit, where a register is 50 ranks above the others"
     assert [found[0], found[2]] == [sound[3].estimate(), sound[2].estimate()]
 
 
