@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from sketches import numbered_hot_kernel, numbered_hot_plain
 from sketches.base import out_of_range
-from sketches.columns import Bytes, Column
+from sketches.columns import Column
 from sketches.errors import EngineError, SketchError
 from sketches.hot_list import MOST, HotList, _sum
 from sketches.items import mixed
 from sketches.jit import pick
 from sketches.numbered import Numbered, Numbers
-from sketches.numbered_hot_bytes import NO_BYTES, NO_NUMBERS, NO_WORDS, Texts, read, store, width_of
-from sketches.numbered_stored import Stored, stored_parts
+from sketches.numbered_hot_bytes import read, store, width_of
+from sketches.numbered_rows import NO_BYTES, NO_NUMBERS, NO_WORDS, Rows, Texts
+from sketches.stored import Blobs, blobs_of, spans
 
 __all__ = ["NumberedHotLists"]
 
@@ -29,42 +30,7 @@ MOST_TEXT: Final = 1 << 26  # bytes
 MOST_LISTS: Final = (1 << 31) - 1
 LOW: Final = 0xFFFFFFFF
 
-_arrange = pick(numbered_hot_kernel.arrange, numbered_hot_plain.arrange)
 _absorb = pick(numbered_hot_kernel.absorb, numbered_hot_plain.absorb)
-
-
-class _Rows:
-    """Rows that were taken and not counted yet: number, hash, weight where any is not 1, and text."""
-
-    def __init__(self) -> None:
-        self.size = self.text_bytes = 0
-        self.numbers: list[NDArray[np.int32]] = []
-        self.keys: list[NDArray[np.uint64]] = []
-        self.weights: list[NDArray[np.int64] | None] = []
-        self.texts: list[Texts] = []
-
-    def put(self, numbers: NDArray[np.int32], keys: NDArray[np.uint64], weights: NDArray[np.int64] | None, values: Column) -> None:
-        """Take rows; only of texts is a copy made."""
-        self.numbers.append(numbers)
-        self.keys.append(keys)
-        self.weights.append(weights)
-        self.size += keys.size
-        if isinstance(values, Bytes):
-            self.texts.append(Texts.of(values.data, values.starts, values.ends))
-            self.text_bytes += self.texts[-1].data.size
-
-    def all_weights(self) -> NDArray[np.int64]:
-        """Return the weights of all rows; none if all of them are 1."""
-        if all(weights is None for weights in self.weights):
-            return NO_NUMBERS
-        some = zip(self.weights, self.keys, strict=True)
-        return np.concatenate([np.ones(keys.size, np.int64) if weights is None else weights for weights, keys in some])
-
-    def all_texts(self) -> Texts:
-        """Return the texts of all rows."""
-        data = np.concatenate([NO_BYTES, *(part.data for part in self.texts)])
-        sizes = np.concatenate([NO_NUMBERS, *(np.diff(part.ends) for part in self.texts)])
-        return Texts(data, np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))))
 
 
 class NumberedHotLists(Numbered[HotList]):
@@ -86,7 +52,7 @@ class NumberedHotLists(Numbered[HotList]):
         super().__init__(template)
         self._capacity = int(template.parameters["capacity"]) - template.SPARE
         self._kind = ""
-        self._rows = _Rows()
+        self._rows = Rows()
         self._all = 0  # the weight of all that was taken into any list: up to MOST, no list can have more
         self._totals = np.zeros(0, np.int64)
         self._cuts = np.zeros(0, np.int64)
@@ -129,7 +95,7 @@ class NumberedHotLists(Numbered[HotList]):
     def _put(self, numbers: Numbers, keys: NDArray[np.uint64], weights: NDArray[np.int64] | None, values: Column) -> None:
         if keys.size:
             self._kind = self._kind or values.kind
-            self._rows.put(numbers.astype(np.int32), keys, weights, values)
+            self._rows.put(numbers, keys, weights, values)
             text = MOST_TEXT if self._texts is None else max(MOST_TEXT, self._texts.data.size)
             if self._rows.size >= min(max(FEWEST, self._keys.size), MOST_ROWS) or self._rows.text_bytes >= text:
                 self._count()
@@ -146,23 +112,16 @@ class NumberedHotLists(Numbered[HotList]):
 
     def _count(self) -> None:
         """Count the rows that are kept."""
-        rows = self._rows
-        if not rows.size:
+        if not self._rows.size:
             return
-        numbers, keys, weights = np.concatenate(rows.numbers), np.concatenate(rows.keys), rows.all_weights()
-        texts = rows.all_texts() if self._texts is not None or rows.texts else None
-        self._rows = _Rows()
-        starts, order = np.empty(len(self) + 1, np.int64), np.empty(0 if texts is None else keys.size, np.int64)
-        in_order, weighed = np.empty_like(keys), np.empty_like(weights)
-        _arrange(numbers, keys, weights, starts, in_order, weighed, order)
-        del numbers, keys, weights
+        starts, keys, weights, order, texts = self._rows.arranged(len(self))
         news, olds = np.diff(starts), np.diff(self._ends)
         room = int((np.minimum(news + olds, self._capacity) + np.minimum(news, SEGMENT)).max())
         most = int(np.minimum(news + olds, self._capacity).sum())
         ends, found, counts = np.empty_like(starts), np.empty(most, np.uint64), np.empty(most, np.int64)
-        sources = np.empty(most if order.size else 0, np.int64)
+        sources = np.empty(0 if texts is None else most, np.int64)
         _absorb(
-            starts, in_order, weighed, order, self._ends, self._keys, self._counts, self._capacity, SEGMENT, room,
+            starts, keys, weights, order, self._ends, self._keys, self._counts, self._capacity, SEGMENT, room,
             self._totals, self._cuts, ends, found, counts, sources,
         )  # fmt: skip
         used = int(ends[-1])
@@ -177,29 +136,29 @@ class NumberedHotLists(Numbered[HotList]):
     def merge_stored(self, numbers: Numbers, stored: Any) -> Mapping[int, SketchError]:  # noqa: D102
         self._check_numbers(numbers, len(stored))
         wrong: dict[int, SketchError] = {}
-        for part in stored_parts(stored):
-            self._merge_part(numbers, part, wrong)
+        blobs = blobs_of(stored)
+        for span in spans(blobs.ends - blobs.begins):
+            self._merge_span(numbers, blobs, span, wrong)
         return wrong
 
-    def _merge_part(self, numbers: Numbers, part: Stored, wrong: dict[int, SketchError]) -> None:
-        found = read(part, self.template, self._kind)
-        rows = part.rows[found.places]
+    def _merge_span(self, numbers: Numbers, blobs: Blobs, span: slice, wrong: dict[int, SketchError]) -> None:
+        found = read(blobs, span, self.template, self._kind)
         if self._all + _sum(found.totals) > MOST:
-            for place in range(part.rows.size):  # one by one, in their order: each either fits or does not
-                self._merge_one(numbers, part, place, wrong)
+            for place in range(span.start, span.stop):  # one by one, in their order: each either fits or does not
+                self._merge_one(numbers, blobs, place, wrong)
             return
         if found.totals.any():
             self._kind = found.kind
-        self._take(numbers[rows], found.totals, found.cuts, found.sizes, found.hashes, found.counts, found.items)
+        self._take(numbers[blobs.rows[found.places]], found.totals, found.cuts, found.sizes, found.hashes, found.counts, found.items)
         for place in found.others.tolist():
-            self._merge_one(numbers, part, place, wrong)
+            self._merge_one(numbers, blobs, place, wrong)
 
-    def _merge_one(self, numbers: Numbers, part: Stored, place: int, wrong: dict[int, SketchError]) -> None:
+    def _merge_one(self, numbers: Numbers, blobs: Blobs, place: int, wrong: dict[int, SketchError]) -> None:
         """Merge a stored form as its class reads it."""
-        row = int(part.rows[place])
+        row = int(blobs.rows[place])
         number = numbers[row : row + 1]
         try:
-            sketch = type(self.template).from_bytes(part.form(place))
+            sketch = type(self.template).from_bytes(blobs.data[blobs.begins[place] : blobs.ends[place]].data)
             probe = self.template.copy()
             probe._items.kind = self._kind
             if self._all + sketch.total > MOST:

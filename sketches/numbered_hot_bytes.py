@@ -9,44 +9,26 @@ from numpy.typing import NDArray
 
 from sketches import numbered_hot_bytes_kernel, numbered_hot_bytes_plain
 from sketches.columns import BLOCK, CANONICAL_NAN, SEED, Bytes, Column, Words
+from sketches.errors import SketchError
 from sketches.hash_kernel import P1, P2, P3, P4, P5, U4, U8, U23, U27, U29, U31, U32, U33, U64
 from sketches.hash_plain import _rotl
-from sketches.hot_list import PARAMETERS, HotList
+from sketches.hot_list import HotList
 from sketches.items import CODES, NAMES, NUMPY, TEXTS
 from sketches.jit import pick
 from sketches.numbered_hot_bytes_kernel import FIRST, SEAL
-from sketches.numbered_stored import Stored, check_size, prefix, sealed
+from sketches.numbered_rows import NO_BYTES, NO_NUMBERS, NO_WORDS, Texts
+from sketches.stored import MOST_BYTES, Blobs, arrow_of, head_of, seal_all
 
-__all__ = ["Read", "Texts", "read", "store", "width_of", "words_of_hashes"]
+__all__ = ["Read", "odd_words", "read", "room_for", "store", "width_of", "words_of_hashes"]
 
-NO_WORDS: Final = np.empty(0, np.uint64)
-NO_NUMBERS: Final = np.empty(0, np.int64)
-NO_BYTES: Final = np.empty(0, np.uint8)
 P1_BACK, P2_BACK, P3_BACK = (np.uint64(pow(int(odd), -1, 1 << 64)) for odd in (P1, P2, P3))
 U58: Final = np.uint64(58)
+ODD_KINDS: Final = ("bool", "float", "double")
+"""Types of which not all words are values."""
 
 _heads = pick(numbered_hot_bytes_kernel.heads, numbered_hot_bytes_plain.heads)
 _entries = pick(numbered_hot_bytes_kernel.entries, numbered_hot_bytes_plain.entries)
 _pack = pick(numbered_hot_bytes_kernel.pack, numbered_hot_bytes_plain.pack)
-_gather = pick(numbered_hot_bytes_kernel.gather, numbered_hot_bytes_plain.gather)
-
-
-class Texts(NamedTuple):
-    """Strings or binary values one after the other: value i is ``data[ends[i]:ends[i + 1]]``."""
-
-    data: NDArray[np.uint8]
-    ends: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, data: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64]) -> Texts:
-        """Return a copy of values that stand anywhere."""
-        ends = np.zeros(begins.size + 1, np.int64)
-        np.cumsum(stops - begins, out=ends[1:])
-        if begins.size and (begins[1:] == stops[:-1]).all():
-            return cls(data[begins[0] : stops[-1]].copy(), ends)
-        out = np.empty(int(ends[-1]), np.uint8)
-        _gather(data, begins, stops, out, ends)
-        return cls(out, ends)
 
 
 class Read(NamedTuple):
@@ -86,47 +68,44 @@ def width_of(kind: str) -> int:
 WIDTHS: Final = np.array([width_of(NAMES[code]) for code in sorted(NAMES)], np.int64)
 
 
-def read(stored: Stored, template: HotList, kind: str) -> Read:
+def read(blobs: Blobs, span: slice, template: HotList, kind: str) -> Read:
     """Read stored forms; `kind` is the type that their items must have, ``""`` for that of the first one that has any."""
-    size = stored.starts.size
-    capacity = int(template.parameters["capacity"])
-    fits, (codes, sizes, totals, cuts) = np.zeros(size, np.bool_), np.zeros((4, size), np.int64)
-    begin = prefix(template.KIND, template.VERSION, PARAMETERS.pack(capacity))
-    _heads(stored.data, stored.starts, stored.ends, begin, capacity - template.SPARE, WIDTHS, fits, codes, sizes, totals, cuts)
-    sound = np.flatnonzero(fits)
-    fits[sound] = stored.are_whole(sound)
+    fits, begins, ends = blobs.fit(head_of(template), span), blobs.begins[span], blobs.ends[span]
+    codes, sizes, totals, cuts = np.zeros((4, fits.size), np.int64)
+    _heads(blobs.data, begins, ends, int(template.parameters["capacity"]) - template.SPARE, WIDTHS, fits, codes, sizes, totals, cuts)
     filled = np.flatnonzero(fits & (codes > 0))
     code = CODES[kind] or (int(codes[filled[0]]) if filled.size else 0)
     fits &= (codes == code) | (codes == 0)
     places = np.flatnonzero(fits)
     owners = np.repeat(np.arange(places.size), sizes[places])
-    items, counts = _items(stored, places, sizes[places], NAMES[code])
+    items, counts = _items(blobs.data, begins[places], sizes[places], NAMES[code])
     hashes = np.empty(len(items), np.uint64)
     items.hash_into(0, len(items), hashes)
-    wrong = _odd(items)
+    wrong = odd_words(items)
     wrong[1:] |= (hashes[1:] <= hashes[:-1]) & (owners[1:] == owners[:-1])
     if wrong.any():
         fits[places[owners[wrong]]] = False
         stay = np.flatnonzero(fits[places[owners]])
         hashes, counts, items, places = hashes[stay], counts[stay], items.take(stay), np.flatnonzero(fits)
-    return Read(places, np.flatnonzero(~fits), NAMES[code], totals[places], cuts[places], sizes[places], hashes, counts, items)
+    others = span.start + np.flatnonzero(~fits)
+    return Read(span.start + places, others, NAMES[code], totals[places], cuts[places], sizes[places], hashes, counts, items)
 
 
-def _items(stored: Stored, places: NDArray[np.int64], sizes: NDArray[np.int64], kind: str) -> tuple[Column, NDArray[np.int64]]:
+def _items(data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64], kind: str) -> tuple[Column, NDArray[np.int64]]:
     """Return the items of some forms that fit, and their counts."""
     firsts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
     width, size = width_of(kind), int(firsts[-1])
     words, counts = np.empty(size if width else 0, np.uint64), np.empty(size, np.int64)
     begins, stops = np.empty((2, 0 if width else size), np.int64)
-    _entries(stored.data, stored.starts[places], firsts, width, words, counts, begins, stops)
+    _entries(data, starts, firsts, width, words, counts, begins, stops)
     if not width:
-        return Bytes(stored.data, begins, stops, kind), counts
+        return Bytes(data, begins, stops, kind), counts
     return Words(words.astype(np.uint32) if width == 4 else words, kind or "null"), counts
 
 
-def _odd(items: Column) -> NDArray[np.bool_]:
-    """Tell which items have byte forms that no value has; the words of them are as `sketches.items` has them."""
-    if not isinstance(items, Words) or items.kind not in {"bool", "float", "double"}:
+def odd_words(items: Column) -> NDArray[np.bool_]:
+    """Tell which items have byte forms that no value has, as `sketches.items` refuses them: they would not be found by their hash."""
+    if not isinstance(items, Words) or items.kind not in ODD_KINDS:
         return np.zeros(len(items), np.bool_)
     words = items.words
     if items.kind == "bool":
@@ -161,17 +140,38 @@ def store(
         The items, if they are not numbers: those are in the hashes.
     totals, cuts : ndarray (lists,) int64
     """
-    width, begin = width_of(kind), prefix(template.KIND, template.VERSION, PARAMETERS.pack(int(template.parameters["capacity"])))
+    width, head = width_of(kind), head_of(template)
     bytes_of = FIRST + SEAL + (8 + (width or 4)) * np.diff(ends)
     if texts is not None:
         bytes_of += np.diff(texts.ends[ends])
-    out_ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(bytes_of)))
-    check_size(template.KIND, int(out_ends[-1]))
-    out = np.empty(int(out_ends[-1]), np.uint8)
+    out, out_ends = room_for(template.KIND, bytes_of)
     words = words_of_hashes(keys, width) if width else NO_WORDS
     data, places = (NO_BYTES, NO_NUMBERS) if texts is None else texts
-    _pack(ends, keys, counts, words, data, places, totals, cuts, CODES[kind], width, begin, out, out_ends)
-    return sealed(template.KIND, out, out_ends)
+    _pack(ends, keys, counts, words, data, places, totals, cuts, CODES[kind], width, head, out, out_ends)
+    seal_all(out, out_ends[:-1], out_ends[1:])
+    return arrow_of(out, out_ends[1:])
+
+
+def room_for(kind: str, sizes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return an array for stored forms of these sizes, and where each begins, and the end.
+
+    Raises
+    ------
+    SketchError
+        They are more bytes than an Arrow array of binary can have.
+    """
+    ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    if ends[-1] > MOST_BYTES:
+        raise SketchError(
+            "store",
+            "sketches",
+            kind,
+            expected=f"up to {MOST_BYTES:,} bytes at once",
+            got=f"{ends[-1]:,}",
+            why="the offsets of an Arrow binary array have 32 bits",
+            todo="store some of them at a time: to_stored(start, stop)",
+        )
+    return np.empty(int(ends[-1]), np.uint8), ends
 
 
 def words_of_hashes(hashes: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.hash_kernel import load4, load8
 from sketches.jit import njit
+from sketches.machine import load4, load8, store4, store8
 
-__all__ = ["entries", "gather", "heads", "pack"]
+__all__ = ["entries", "heads", "pack"]
 
 BEGIN = 16  # header and parameters
 ITEMS = BEGIN + 16  # after total and cut
@@ -29,7 +29,6 @@ def heads(
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
-    prefix: NDArray[np.uint8],
     capacity: int,
     widths: NDArray[np.int64],
     fits: NDArray[np.bool_],
@@ -38,25 +37,21 @@ def heads(
     totals: NDArray[np.int64],
     cuts: NDArray[np.int64],
 ) -> None:
-    """Look at stored forms: which fit in all but their checksums, the order and the byte forms of their items; and what is in them.
+    """Look at stored forms whose header fits: which do in all but the order and the byte forms of their items; and what is in them.
 
     `widths` gives the bytes of an item by the number of its type, 0 for texts.
     """
     for i in range(starts.size):
-        at = starts[i]
-        length = ends[i] - at
-        fits[i] = False
-        if length < FIRST + SEAL or load4(data, at + 8) != np.uint64(length - BEGIN - SEAL):
+        at, length = starts[i], ends[i] - starts[i]
+        if not fits[i] or length < FIRST + SEAL:
+            fits[i] = False
             continue
-        same = True
-        for j in range(BEGIN):
-            if data[at + j] != prefix[j] and not 8 <= j < 12:
-                same = False
+        fits[i] = False
         code = np.int64(data[at + ITEMS])
         total = load8(data, at + BEGIN)
         cut = load8(data, at + BEGIN + 8)
         size = np.int64(load4(data, at + ITEMS + 1))
-        if not same or code >= widths.size or total > MOST or size > capacity or (total == NONE_TAKEN) != (code == 0):
+        if code >= widths.size or total > MOST or size > capacity or (total == NONE_TAKEN) != (code == 0):
             continue
         left_bytes = length - FIRST - SEAL
         item_bytes = widths[code] * size
@@ -122,12 +117,6 @@ def entries(
 
 
 @njit()
-def _put(out: NDArray[np.uint8], at: int, word: np.uint64, width: int) -> None:
-    for j in range(width):
-        out[at + j] = np.uint8(word >> np.uint64(8 * j))
-
-
-@njit()
 def _order(keys: NDArray[np.uint64], first: int, size: int, order: NDArray[np.int64], spare: NDArray[np.int64]) -> None:
     """Set `order` to the places of some keys from the least on: runs by insertion, then merged."""
     for begin in range(0, size, RUN):
@@ -166,7 +155,7 @@ def pack(
     cuts: NDArray[np.int64],
     code: int,
     width: int,
-    prefix: NDArray[np.uint8],
+    head: NDArray[np.uint8],
     out: NDArray[np.uint8],
     out_ends: NDArray[np.int64],
 ) -> None:
@@ -182,42 +171,30 @@ def pack(
     for g in range(totals.size):
         at = out_ends[g]
         size = ends[g + 1] - ends[g]
-        out[at : at + BEGIN] = prefix
-        _put(out, at + 8, np.uint64(out_ends[g + 1] - at - BEGIN - SEAL), 4)
-        _put(out, at + BEGIN, np.uint64(totals[g]), 8)
-        _put(out, at + BEGIN + 8, np.uint64(cuts[g]), 8)
+        out[at : at + BEGIN] = head
+        store4(out, at + 8, np.uint32(out_ends[g + 1] - at - BEGIN - SEAL))
+        store8(out, at + BEGIN, np.uint64(totals[g]))
+        store8(out, at + BEGIN + 8, np.uint64(cuts[g]))
         out[at + ITEMS] = code if totals[g] else 0
-        _put(out, at + ITEMS + 1, np.uint64(size), 4)
+        store4(out, at + ITEMS + 1, np.uint32(size))
         at += FIRST
         _order(keys, ends[g], size, order, spare)
         if width == 0:
             text = at + 4 * size
             for i in range(size):
                 begin, stop = text_ends[order[i]], text_ends[order[i] + 1]
-                _put(out, at + 4 * i, np.uint64(stop - begin), 4)
+                store4(out, at + 4 * i, np.uint32(stop - begin))
                 for j in range(begin, stop):
                     out[text] = texts[j]
                     text += 1
             at = text
         elif width == 4:
             for i in range(size):
-                _put(out, at + 4 * i, words[order[i]], 4)
+                store4(out, at + 4 * i, np.uint32(words[order[i]]))
             at += 4 * size
         else:
             for i in range(size):
-                _put(out, at + 8 * i, words[order[i]], 8)
+                store8(out, at + 8 * i, words[order[i]])
             at += 8 * size
         for i in range(size):
-            _put(out, at + 8 * i, np.uint64(counts[order[i]]), 8)
-
-
-@njit()
-def gather(
-    data: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64], out: NDArray[np.uint8], out_ends: NDArray[np.int64]
-) -> None:
-    """Copy texts one after the other: that of i from ``begins[i]`` up to ``stops[i]``, to where ``out_ends[i]`` says."""
-    for i in range(begins.size):
-        at = out_ends[i]
-        for j in range(begins[i], stops[i]):
-            out[at] = data[j]
-            at += 1
+            store8(out, at + 8 * i, np.uint64(counts[order[i]]))

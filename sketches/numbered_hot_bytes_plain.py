@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sketches.items import _gathered
 from sketches.numbered_hot_bytes_kernel import BEGIN, FIRST, SEAL
 
-__all__ = ["entries", "gather", "heads", "pack"]
+__all__ = ["entries", "heads", "pack"]
 
 Longs = NDArray[np.int64]
 HEAD: Final = struct.Struct("<QQBI")
@@ -22,7 +22,6 @@ def heads(
     data: NDArray[np.uint8],
     starts: Longs,
     ends: Longs,
-    prefix: NDArray[np.uint8],
     capacity: int,
     widths: Longs,
     fits: NDArray[np.bool_],
@@ -31,15 +30,14 @@ def heads(
     totals: Longs,
     cuts: Longs,
 ) -> None:
-    """Look at stored forms: which fit in all but their checksums, the order and the byte forms of their items; and what is in them."""
-    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        form = data[start:end]
+    """Look at stored forms whose header fits: which do in all but the order and the byte forms of their items; and what is in them."""
+    for i in np.flatnonzero(fits).tolist():
+        form = data[starts[i] : ends[i]]
         fits[i] = False
-        if form.size < FIRST + SEAL or int(form[8:12].view("<u4")[0]) != form.size - BEGIN - SEAL:
+        if form.size < FIRST + SEAL:
             continue
         total, cut, code, size = HEAD.unpack_from(form, BEGIN)
-        same = (form[:8] == prefix[:8]).all() and (form[12:BEGIN] == prefix[12:BEGIN]).all()
-        if not same or code >= widths.size or total > MOST or size > capacity or (total == 0) != (code == 0) or (code == 0 and size):
+        if code >= widths.size or total > MOST or size > capacity or (total == 0) != (code == 0) or (code == 0 and size):
             continue
         rest = form[FIRST:-SEAL]
         item_bytes = int(widths[code]) * size
@@ -89,7 +87,7 @@ def pack(
     cuts: Longs,
     code: int,
     width: int,
-    prefix: NDArray[np.uint8],
+    head: NDArray[np.uint8],
     out: NDArray[np.uint8],
     out_ends: Longs,
 ) -> None:
@@ -101,13 +99,8 @@ def pack(
         else:
             data, stops = _gathered(texts, text_ends[order], text_ends[order + 1])
             items = np.diff(stops, prepend=0).astype("<u4").tobytes() + data.tobytes()
-        begin = prefix.copy()
+        begin = head.copy()
         begin[8:12].view("<u4")[0] = out_ends[g + 1] - out_ends[g] - BEGIN - SEAL
-        head = HEAD.pack(int(totals[g]), int(cuts[g]), code if totals[g] else 0, order.size)
-        form = b"".join((begin.tobytes(), head, items, counts[order].astype("<i8").tobytes()))
+        state = HEAD.pack(int(totals[g]), int(cuts[g]), code if totals[g] else 0, order.size)
+        form = b"".join((begin.tobytes(), state, items, counts[order].astype("<i8").tobytes()))
         out[out_ends[g] : out_ends[g + 1] - SEAL] = np.frombuffer(form, np.uint8)
-
-
-def gather(data: NDArray[np.uint8], begins: Longs, stops: Longs, out: NDArray[np.uint8], out_ends: Longs) -> None:
-    """Copy texts one after the other."""
-    out[: out_ends[-1]] = _gathered(data, begins, stops)[0]

@@ -1,7 +1,7 @@
-"""Tables of many hot lists in loops for numba: rows in the order of their lists, each run counted in a table in the cache.
+"""Tables of many hot lists in loops for numba: each run of rows counted in a table in the cache.
 
-Each function has its equal without numba in `sketches.numbered_hot_plain`: same arguments, same lists; the order of entries in a list is
-nobody's business.
+Its equal without numba is in `sketches.numbered_hot_plain`: same arguments, same lists; the order of entries in a list is nobody's
+business.
 """
 # mypy: disable-error-code="return-value, assignment, call-arg, no-any-return"
 # (numba gives the values of a kernel their types; NumPy's own say too little about scalars)
@@ -14,37 +14,10 @@ from numpy.typing import NDArray
 from sketches.hot_list_kernel import FREE, nth_greatest
 from sketches.jit import njit
 
-__all__ = ["absorb", "arrange"]
+__all__ = ["absorb"]
 
 SMALL = 32  # counts below it are counted one by one
 LAST = np.int64(SMALL - 1)
-
-
-@njit()
-def arrange(
-    numbers: NDArray[np.int32],
-    keys: NDArray[np.uint64],
-    weights: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    sorted_keys: NDArray[np.uint64],
-    sorted_weights: NDArray[np.int64],
-    rows: NDArray[np.int64],
-) -> None:
-    """Bring rows into the order of their lists; those of list g then begin at ``starts[g]``. `weights` and `rows` may be empty."""
-    starts[:] = 0
-    for i in range(numbers.size):
-        starts[numbers[i] + 1] += 1
-    for g in range(1, starts.size):
-        starts[g] += starts[g - 1]
-    at = starts.copy()
-    for i in range(numbers.size):
-        place = at[numbers[i]]
-        at[numbers[i]] = place + 1
-        sorted_keys[place] = keys[i]
-        if weights.size:
-            sorted_weights[place] = weights[i]
-        if rows.size:
-            rows[place] = i
 
 
 @njit()
@@ -87,7 +60,7 @@ def absorb(
     Parameters
     ----------
     starts, row_keys, row_weights, rows
-        From `arrange`; no weights: each is one.
+        Rows in the order of their lists, as `sketches.numbered_rows` brings them; no weights: each is one.
     ends, keys, counts : ndarray (lists + 1,), (entries,), (entries,)
         Entries of list g stand from ``ends[g]`` up to ``ends[g + 1]``.
     room : int

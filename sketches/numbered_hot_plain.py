@@ -5,29 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["absorb", "arrange"]
+__all__ = ["absorb"]
 
 Longs = NDArray[np.int64]
-
-
-def arrange(
-    numbers: NDArray[np.int32],
-    keys: NDArray[np.uint64],
-    weights: Longs,
-    starts: Longs,
-    sorted_keys: NDArray[np.uint64],
-    sorted_weights: Longs,
-    rows: Longs,
-) -> None:
-    """Bring rows into the order of their lists."""
-    order = np.argsort(numbers, kind="stable")
-    starts[0] = 0
-    np.cumsum(np.bincount(numbers, minlength=starts.size - 1), out=starts[1:])
-    sorted_keys[:] = keys[order]
-    if weights.size:
-        sorted_weights[:] = weights[order]
-    if rows.size:
-        rows[:] = order
 
 
 def absorb(

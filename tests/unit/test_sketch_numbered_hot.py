@@ -21,6 +21,9 @@ from sketches import (
     numbered_hot_bytes_plain,
     numbered_hot_kernel,
     numbered_hot_plain,
+    numbered_rows,
+    numbered_rows_kernel,
+    numbered_rows_plain,
 )
 from sketches.columns import column, hashes
 from sketches.envelope import seal
@@ -289,7 +292,7 @@ def good_and_bad() -> tuple[list[bytes | None], list[str]]:
     return [form for form, _ in forms], [text for _, text in forms]
 
 
-@pytest.mark.parametrize("type_of", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+@pytest.mark.parametrize("type_of", [pa.binary(), pa.large_binary()], ids=str)
 def test_damaged_and_foreign_forms_are_named_and_all_others_are_taken(type_of: Any) -> None:
     forms, texts = good_and_bad()
     found = numbered(MisraGries(4), 1)
@@ -310,14 +313,14 @@ def test_a_column_in_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     found = numbered(MisraGries(4), 500)
     found.update(numbers, values)
     stored = found.to_stored()
-    monkeypatch.setattr("sketches.numbered_stored.PART_BYTES", 300)
+    monkeypatch.setattr("sketches.stored.SPAN_BYTES", 300)
     again = numbered(MisraGries(4), 500)
     with_nulls = pa.array([None if row % 7 == 0 else form for row, form in enumerate(stored.to_pylist())])
     assert again.merge_stored(np.arange(500), with_nulls) == {}
     assert [form for row, form in enumerate(again.to_stored().to_pylist()) if row % 7] == [
         form for row, form in enumerate(stored.to_pylist()) if row % 7
     ]
-    monkeypatch.setattr("sketches.numbered_stored.MOST_BYTES", 3000)
+    monkeypatch.setattr("sketches.numbered_hot_bytes.MOST_BYTES", 3000)
     with pytest.raises(SketchError, match=r"cannot store sketches 'misra_gries': expected up to 3,000 bytes at once, got .+ to_stored"):
         found.to_stored()
 
@@ -343,11 +346,21 @@ def test_hostile_forms_are_taken_exactly_where_the_class_takes_them(kind: type[H
 # Both paths ---------------------------------------------------------------------------------------------------------------
 
 
-def on_path(monkeypatch: pytest.MonkeyPatch, counting: Any, stored: Any) -> None:
-    for name in ("arrange", "absorb"):
-        monkeypatch.setattr(numbered_hot, f"_{name}", getattr(counting, name))
-    for name in ("heads", "entries", "pack", "gather"):
-        monkeypatch.setattr(numbered_hot_bytes, f"_{name}", getattr(stored, name))
+def on_path(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
+    for home, module, names in zip(
+        (numbered_rows, numbered_hot, numbered_hot_bytes),
+        modules,
+        (("arrange", "gather"), ("absorb",), ("heads", "entries", "pack")),
+        strict=True,
+    ):
+        for name in names:
+            monkeypatch.setattr(home, f"_{name}", getattr(module, name))
+
+
+PATHS = (
+    (numbered_rows_kernel, numbered_hot_kernel, numbered_hot_bytes_kernel),
+    (numbered_rows_plain, numbered_hot_plain, numbered_hot_bytes_plain),
+)
 
 
 @COMPILED
@@ -360,10 +373,7 @@ def test_numpy_alone_gives_the_same_bytes(lists: int, capacity: int, texts: bool
     column_of = pa.array([f"w{value}" for value in values.tolist()]) if texts else values
     weights = np.random.default_rng(5).integers(0, 1 << 40, 6000) if weighted else None
     found = []
-    for modules in (
-        (numbered_hot_kernel, numbered_hot_bytes_kernel),
-        (numbered_hot_plain, numbered_hot_bytes_plain),
-    ):
+    for modules in PATHS:
         on_path(monkeypatch, *modules)
         sketches = numbered(MisraGries(capacity), lists)
         for start in range(0, 6000, 900):
@@ -380,10 +390,7 @@ def test_both_paths_look_at_hostile_forms_alike(monkeypatch: pytest.MonkeyPatch)
     dice = random.Random(6)  # noqa: S311 (no secret)
     forms = pa.array([damaged(dice, "misra_gries") for _ in range(500)])
     found = []
-    for modules in (
-        (numbered_hot_kernel, numbered_hot_bytes_kernel),
-        (numbered_hot_plain, numbered_hot_bytes_plain),
-    ):
+    for modules in PATHS:
         on_path(monkeypatch, *modules)
         sketches = numbered(MisraGries(20), 500)
         wrong = sketches.merge_stored(np.arange(500), forms)
