@@ -13,18 +13,20 @@ from pyspark.sql.types import BinaryType, DataType, DecimalType, StringType, Str
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.names import column
+from spark_ext.sketching.counting import counted
 from spark_ext.sketching.measure import SketchOf, sees_hashes
 from spark_ext.sketching.partial import Layout, Merged, Partial
 from spark_ext.state.keys import check_key
 from spark_ext.state.packing import BLOB, BUCKET
 from spark_ext.windows.aggregates.aggregate import Aggregate
+from spark_ext.windows.aggregates.basic import Count
 
 __all__ = ["aggregate"]
 
 MOST_PARTS: Final = 16_384
 
 
-def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str, Aggregate]) -> DataFrame:
+def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str, Aggregate], count_first: bool = False) -> DataFrame:
     """Aggregate a bounded frame by key: sketches (`sketch`), and what `spark_ext.windows.aggregates` has.
 
     Guarantee: one row per key, as ``groupBy`` has it (null is a key, NaN equals NaN, -0.0 equals 0.0); without keys one row, also of no
@@ -39,6 +41,10 @@ def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str,
         Columns to group by, of any type but array and map; may be empty.
     aggregates : mapping of str to Aggregate
         Name of each result, and how it comes about. Not those that order by event time: `first`, `last`, `collect`.
+    count_first : bool
+        Let the JVM count equal rows (of the keys and all columns that are read), so that only distinct ones cross to Python, with their
+        number as weight. The same answer; several times as fast where few rows differ, slower where most do. For counts, distinct
+        counts, Bloom filters, Count-Min that is not conservative, and hot lists.
 
     Returns
     -------
@@ -48,18 +54,25 @@ def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str,
     Raises
     ------
     SettingsError
-        A stream; no aggregates; two columns of one name.
+        A stream; no aggregates; two columns of one name; `count_first` with an aggregate that is another one then.
     SchemaError
         A column is missing, or of a type that cannot be used.
 
     State: in each task one state for each of its keys; see each sketch for its size.
     """
     layout, wire = _laid_out(frame, keys, aggregates)
+    rows = frame.select(*wire)
+    if count_first:
+        layout, rows = counted(layout, rows, list(aggregates))
     parts = max(1, min(MOST_PARTS, int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)))
-    partial = frame.select(*wire).mapInArrow(Partial(layout, parts), f"{BUCKET} int, {BLOB} binary")
+    partial = rows.mapInArrow(Partial(layout, parts), f"{BUCKET} int, {BLOB} binary")
     merged = partial.repartition(parts, BUCKET).mapInArrow(Merged(layout), from_arrow_schema(layout.results))
     names = [*keys, *aggregates]
-    return merged.select(*(F.col(place).alias(name) for place, name in zip(layout.results.names, names, strict=True)))
+    results = [F.col(place).alias(name) for place, name in zip(layout.results.names, names, strict=True)]
+    if count_first:  # a sum of no rows is null, a count is 0
+        counts = [name for name, one in aggregates.items() if isinstance(one, Count)]
+        return merged.select(*results).fillna(0, counts)
+    return merged.select(*results)
 
 
 def _laid_out(frame: DataFrame, keys: Sequence[str], aggregates: Mapping[str, Aggregate]) -> tuple[Layout, list[Column]]:
@@ -116,4 +129,3 @@ def _needs_times(one: Aggregate) -> bool:
     from spark_ext.windows.aggregates.ranked import Collect  # noqa: PLC0415
 
     return isinstance(one, Edge | Collect) or (isinstance(one, SketchOf) and isinstance(one.template, TimedSketch) and one.times is None)
-

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused(frame: DataFrame, ask: Callable[[DataFrame
 
 def test_a_stream_is_sent_to_windows(spark: SparkSession) -> None:
     stream = spark.readStream.format("rate").load()
-    with pytest.raises(SettingsError, match="use spark_ext.windows"):
+    with pytest.raises(SettingsError, match=r"use spark_ext\.windows"):
         aggregate(stream, keys=[], aggregates={"n": aggregates.count()})
 
 
@@ -229,3 +229,31 @@ def test_windows_hold_what_a_bounded_frame_gives(spark: SparkSession, frame: Dat
     found = {tuple(row) for row in at_once.select("page", "window.start", "n", "s", "c").collect()}
     assert found == {tuple(row) for row in apart.select("page", "start", "n", "s", "c").collect()}
     assert len(found) > 15
+
+
+def test_counting_first_gives_the_same(frame: DataFrame) -> None:
+    same = {
+        "n": aggregates.count(),
+        "d": sketch(HyperLogLog(10), "agent"),
+        "u": sketch(UltraLogLog(9), "visitor"),
+        "b": sketch(BloomFilter(16), "visitor"),
+        "c": sketch(CountMinSketch(3, 64), "agent"),
+        "hot": sketch(SpaceSaving(64), "agent"),
+    }
+    plain = aggregate(frame, keys=["page"], aggregates=same)
+    first = aggregate(frame, keys=["page"], aggregates=same, count_first=True)
+    assert {tuple(row) for row in first.collect()} == {tuple(row) for row in plain.collect()}
+    (row,) = aggregate(frame.where("visitor < 0"), keys=[], aggregates={"n": aggregates.count()}, count_first=True).collect()
+    assert row.n == 0
+    (row,) = aggregate(frame, keys=[], aggregates={"n": aggregates.count()}, count_first=True).collect()
+    assert row.n == len(visits())
+
+
+@pytest.mark.parametrize(
+    "one",
+    [sketch(ReservoirSample(5), "visitor"), sketch(CountMinSketch(2, 8, conservative=True), "visitor"), aggregates.sum("ms")],
+    ids=repr,
+)
+def test_what_counting_first_would_change_is_refused(frame: DataFrame, one: Any) -> None:
+    with pytest.raises(SettingsError, match="another answer"):
+        aggregate(frame, keys=["page"], aggregates={"x": one}, count_first=True)
