@@ -13,6 +13,7 @@ from __future__ import annotations
 from sketches.functions.about import error, kind, parameters
 from sketches.functions.counting import bounds, estimate
 from sketches.functions.frequencies import frequency
+from sketches.functions.lists import merge_list
 from sketches.functions.members import contains
 from sketches.functions.merging import merge, merge_by
 from sketches.functions.ranking import heavy, top
@@ -34,6 +35,7 @@ __all__ = [
     "kind",
     "merge",
     "merge_by",
+    "merge_list",
     "parameters",
     "quantile",
     "rank",

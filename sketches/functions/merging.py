@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from sketches.base import Sketch, StateSketch
 from sketches.errors import EngineError, SketchError
-from sketches.functions.rows import CLASSES, OnError, Rows
+from sketches.functions.rows import CLASSES, OnError, Rows, stored_column
 from sketches.numbered import Numbered, numbered
 from sketches.rotating_bloom import RotatingBloomFilter
 from sketches.stratified_reservoir import StratifiedReservoirSample
 from sketches.templates import template_of
 
-__all__ = ["merge", "merge_by"]
+__all__ = ["Merging", "merge", "merge_by"]
 
 AT_ONCE: Final = 128 << 20  # bytes of sketches that are held
 STORED: Final = 512 << 20  # bytes of stored sketches that are merged in one call
@@ -56,10 +56,11 @@ def merge(sketches: Any, groups: NDArray[np.int64] | None = None, *, on_error: O
     SketchBytesError, SketchError
         By the number of the row, if `on_error` is "fail".
     """
-    rows = Rows(sketches, "merge", on_error, once=False)
     if groups is None:
-        found = _merged(rows, np.zeros(len(rows), np.int64), 1)
-        return found[0].as_py()
+        whole = Merging(on_error)
+        whole.take(sketches)
+        return whole.stored
+    rows = Rows(sketches, "merge", on_error, once=False)
     numbers = np.asarray(groups)
     if numbers.shape != (len(rows),) or numbers.dtype != np.int64 or (numbers.size and numbers.min() < 0):
         expected, got = f"{len(rows):,} int64, none below 0", f"{numbers.dtype} of shape {numbers.shape}"
@@ -106,6 +107,41 @@ def merge_by(table: pa.Table, keys: Sequence[str], columns: Sequence[str], *, on
         arrays[name] = _merged(Rows(table[name], "merge", on_error, once=False), numbers, len(found) if keys else 1)
     fields = [field if name in keys else field.with_type(pa.binary()) for name, field in wanted.items()]
     return pa.table([arrays[name] for name in wanted], schema=pa.schema(fields, table.schema.metadata))
+
+
+class Merging:
+    """A merge that goes on from array to array, as if they were one column; rows are numbered on.
+
+    Attributes
+    ----------
+    stored : bytes, optional
+        The sketch of all that was taken; None before there was one.
+    """
+
+    def __init__(self, on_error: OnError) -> None:
+        self._on_error: OnError = on_error
+        self._rows = 0
+        self.stored: bytes | None = None
+
+    def take(self, sketches: Any) -> None:
+        """Merge in all sketches of an array, as for `merge`."""
+        column = stored_column(sketches)
+        size, before = len(column), 0 if self.stored is None else 1
+        if before:
+            column = pa.concat_arrays([pa.array([self.stored], pa.large_binary()), column])
+        rows = Rows(column, "merge", self._on_error, once=False, begin=self._rows - before)
+        self._rows += size
+        self.stored = _alone(rows) if rows.forms == 1 else _merged(rows, np.zeros(len(rows), np.int64), 1)[0].as_py()
+
+
+def _alone(rows: Rows) -> bytes | None:
+    """Return the one sketch that is there: alone it is merged."""
+    try:
+        rows.read(0, *CLASSES.values())
+    except EngineError as error:
+        rows.refuse(0, error)
+        return None
+    return bytes(rows.view(0))
 
 
 def _groups_of(table: pa.Table, keys: list[str]) -> tuple[NDArray[np.int64], pa.Table]:

@@ -78,6 +78,8 @@ class Rows:
         What becomes of a row that cannot be answered: an error that names it, or null.
     once : bool
         Whether neighbours with equal bytes are one form.
+    begin : int
+        Number of the first row, for errors.
 
     Attributes
     ----------
@@ -92,10 +94,10 @@ class Rows:
         Number of the kind in `sketches.envelope.KINDS` that a form begins as; 0 for none of them.
     """
 
-    def __init__(self, sketches: Any, function: str, on_error: OnError, *, once: bool = True) -> None:
+    def __init__(self, sketches: Any, function: str, on_error: OnError, *, once: bool = True, begin: int = 0) -> None:
         if on_error not in ("fail", "null"):
             raise SketchError("use", "argument", "on_error", expected="'fail' or 'null'", got=repr(on_error), todo="give one of these")
-        self.function, self.on_error = function, on_error
+        self.function, self.on_error, self.begin = function, on_error, begin
         self.stored = stored_column(sketches)
         _, places, buffer = self.stored.buffers()
         size, offset = len(self.stored), self.stored.offset
@@ -174,7 +176,7 @@ class Rows:
     def refuse_row(self, row: int, error: EngineError) -> None:
         """Do as `refuse` for a row by its number."""
         if self.on_error == "fail":
-            raise refusal(self.function, row, error) from error
+            raise refusal(self.function, self.begin + row, error) from error
 
     def answers(self, ask: Callable[[S], Answer], *kinds: type[S], which: NDArray[np.int64] | None = None) -> list[Answer | None]:
         """Return what each form, or some of them, answers; None where it was refused, or the answer was."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sketches.arrow_columns import to_arrow
 from sketches.columns import Column, column, is_arrow, one
 from sketches.errors import SketchError
-from sketches.numeric import instant, instants
+from sketches.numeric import as_numbers, instant, instants
 
 __all__ = ["COUNTS", "NUMBERS", "Items", "floats_of", "hashed_items", "instants_of", "struct"]
 
@@ -82,14 +82,20 @@ def _words(found: Column) -> NDArray[Any]:
 
 
 def floats_of(name: str, numbers: Any, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return numbers of an argument, one for each row or one for all, and where one is there."""
-    numbers = numbers.as_py() if isinstance(numbers, pa.Scalar) else numbers
+    """Return numbers of an argument, one for each row or one for all, and where one is there.
+
+    As `Quantiles` takes them: times and durations are microseconds, dates days. Decimals are taken too.
+    """
+    numbers = pa.repeat(numbers, rows) if isinstance(numbers, pa.Scalar) else numbers
     if isinstance(numbers, np.ndarray) or is_arrow(numbers):
-        array = pa.array(numbers) if isinstance(numbers, np.ndarray) else to_arrow(numbers)
-        if len(array) == rows and (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_null(array.type)):
-            present = np.asarray(array.is_valid())
-            return np.asarray(array.cast(pa.float64()).fill_null(0.0), np.float64), present
-        got = f"{len(array):,} of {array.type}"
+        found = column(numbers if isinstance(numbers, np.ndarray) else _plain(to_arrow(numbers)))
+        some = np.empty(0) if found.kind == "null" else as_numbers(found)
+        if some is not None and len(numbers) == rows:
+            answer, present = np.zeros(rows), np.zeros(rows, np.bool_)
+            at = slice(0, some.size) if found.rows is None else found.rows
+            answer[at], present[at] = some, True
+            return answer, present
+        got = f"{len(numbers):,} of {found.kind}"
     elif isinstance(numbers, int | float | np.number) and not isinstance(numbers, bool):
         return np.full(rows, float(numbers)), np.ones(rows, np.bool_)
     elif numbers is None:
@@ -97,6 +103,11 @@ def floats_of(name: str, numbers: Any, rows: int) -> tuple[NDArray[np.float64], 
     else:
         got = repr(numbers)
     raise SketchError("use", "argument", name, expected=f"a number, or {rows:,} of them", got=got, todo=FOR_EACH)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Return decimals as floats; a column does not know where their point is."""
+    return array.cast(pa.float64()) if pa.types.is_decimal(array.type) else array
 
 
 def instants_of(name: str, times: Any, rows: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

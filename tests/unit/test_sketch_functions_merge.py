@@ -13,7 +13,7 @@ import pytest
 
 import sketches as sk
 from sketches import functions as fn
-from sketches.errors import SketchBytesError, SketchError
+from sketches.errors import SketchBytesError, SketchError, SketchTypeError
 from sketches.functions import merging
 from sketches.functions.rows import CLASSES
 from tests.stored_sketches import MAKERS, START, damaged, fed, skewed, some, stored, times_of
@@ -143,6 +143,68 @@ def test_groups_that_are_none_are_refused() -> None:
     for wrong in (np.arange(3), np.arange(4) - 1, np.arange(4.0), [0, 1, 2, 3.5], np.zeros((4, 1), np.int64)):
         with pytest.raises(SketchError, match="cannot use argument 'groups': expected 4 int64, none below 0, got"):
             fn.merge(column, wrong, on_error="null")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_merge_goes_on_from_array_to_array(kind: str) -> None:
+    parts = parts_of(kind)
+    for cuts in ([], [0, 1, 2], [20, 40]):
+        whole = merging.Merging("fail")
+        assert whole.stored is None
+        for rows in np.split(np.arange(PARTS), cuts):
+            whole.take(stored(None, *(parts[row] for row in rows.tolist())))
+        assert whole.stored is not None
+        assert_as_good(kind, whole.stored, list(range(PARTS)))
+    failing, going = merging.Merging("fail"), merging.Merging("null")
+    for whole in (failing, going):
+        whole.take(stored(parts[1], parts[2]))
+    with pytest.raises(SketchBytesError, match="cannot answer merge for row '3'"):
+        failing.take(stored(None, damaged(parts[3])))
+    going.take(stored(damaged(parts[3]), parts[4]))
+    assert going.stored is not None
+    assert_as_good(kind, going.stored, [1, 2, 4])
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+
+def lists_of(*rows: list[Any] | None) -> pa.Array:
+    return pa.array([None if row is None else stored(*row).to_pylist() for row in rows], pa.list_(pa.binary()))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_lists_merge_each_for_itself(kind: str) -> None:
+    parts = parts_of(kind)
+    places = [[1, 2, 3], None, [], [None], [None, 4, 5], [6]]
+    lists = lists_of(*(row if row is None else [None if at is None else parts[at] for at in row] for row in places))
+    other = some("quantiles" if kind != "quantiles" else "hyperloglog")[2]
+    lists = pa.concat_arrays([lists, lists_of([other], [other, None])])
+    for form in (lists, pa.chunked_array([lists.slice(0, 2), lists.slice(2)]), lists.cast(pa.large_list(pa.large_binary()))):
+        found = fn.merge_list(form).to_pylist()
+        assert [data is None for data in found] == [False, True, True, True, False, False, False, False]
+        for data, row in ((found[0], [1, 2, 3]), (found[4], [4, 5]), (found[5], [6])):
+            assert_as_good(kind, data, row)
+        assert CLASSES[fn.kind(stored(found[6]))[0].as_py()].from_bytes(found[6]).parameters == other.parameters
+    for nothing in (lists.slice(0, 0), pa.chunked_array([], lists.type), pa.nulls(0)):
+        assert fn.merge_list(nothing).to_pylist() == []
+    assert fn.merge_list(pa.nulls(2)).to_pylist() == [None, None]
+
+
+def test_lists_with_wrong_rows_fail_by_number_or_go_on_without_them() -> None:
+    eight, nine = some("hyperloglog", 10, 20, 30), [fed(sk.HyperLogLog(9), skewed(seed, 50)) for seed in range(3)]
+    broken = damaged(eight[0])
+    rows = [eight[:2], [broken, *nine], [*eight, nine[0], broken], [b""], nine[:2]]
+    found = fn.merge_list(lists_of(*rows), on_error="null").to_pylist()
+    wanted = [eight[:2], nine, eight, None, nine[:2]]
+    assert found == [None if row is None else type(row[0]).merged(row).to_bytes() for row in wanted]
+    for at, bad in ((1, 1), (2, 2), (3, 3)):
+        with pytest.raises(
+            (SketchBytesError, SketchError), match=f"cannot answer merge_list for row '{at}': expected .+; .*on_error='null'"
+        ):
+            fn.merge_list(lists_of(rows[0], rows[4] if at != 1 else rows[1], *([rows[0]] * (at - 2)), *([rows[bad]] if at != 1 else [])))
+    for wrong in (stored(), pa.array([1]), [[b"a"]], pa.array([[1]])):
+        with pytest.raises(SketchTypeError, match=r"cannot read argument '(lists|sketches)': expected an Arrow array of"):
+            fn.merge_list(wrong)
 
 
 # By keys --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,21 @@ def test_ranks_are_those_of_the_class_and_exact_at_the_ends() -> None:
     assert found[0] == (sketch.rank(xs[0]), sketch.rank(xs[0]) - error, sketch.rank(xs[0]) + error)
     assert found[1] == (sketch.rank(xs[1]), 0.0, sketch.rank(xs[1]) + error)
     assert found[2:] == [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)]
+
+
+def test_ranks_take_what_quantiles_take() -> None:
+    stamps = np.array(["2026-01-01T10", "2026-01-01T11", "2026-01-01T13"], "M8[h]")
+    times = MAKERS["quantiles"]()
+    times.update_many(stamps)
+    for x in (stamps.astype("M8[us]"), pa.array(stamps.astype("M8[us]"))):
+        assert [row[0] for row in triple(fn.rank(stored(*([times] * 3)), x))] == [
+            times.rank(float(stamp.astype("M8[us]").astype(int))) for stamp in stamps
+        ]
+    tenths = pa.array([Decimal("0.5"), None, Decimal("0.9")], pa.decimal128(3, 1))
+    sketch = quantiles(1, 50)
+    wanted = [(sketch.quantile(q), sketch.lower_bound(q), sketch.upper_bound(q)) if q else None for q in (0.5, None, 0.9)]
+    assert triple(fn.quantile(stored(*([sketch] * 3)), tenths)) == wanted
+    assert triple(fn.quantile(stored(sketch), tenths[2])) == wanted[2:]
 
 
 def test_a_sketch_without_values_has_no_number() -> None:
