@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from sketches import Sketch, hashes
 from sketches.numbered import Numbered
+from sketches.places import Places
 from spark_ext.sketching.measure import SketchOf
 from spark_ext.state.buckets import labels
 from spark_ext.state.codec import to_ipc
-from spark_ext.state.keys import codes, normalised
 from spark_ext.state.packing import BLOB, PACKED
 from spark_ext.state.segments import group
 from spark_ext.windows.aggregates.aggregate import Aggregate
@@ -86,12 +86,12 @@ class Accumulated:
 
     def __init__(self, layout: Layout, salt: int) -> None:
         self._layout = layout
-        self._keys = layout.keys.empty_table()
+        self._places = Places(layout.keys.types) if len(layout.keys) else None
         self._kept: list[_Kept] = []
         for one in layout.aggregates:
             self._kept.append(_Sketches(one, salt) if isinstance(one, SketchOf) else _Columns(one, layout.types))
         self._count = 0
-        if not layout.keys.names:
+        if self._places is None:
             self._grow(1)  # one group, also without rows
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class Accumulated:
 
     def keys(self, start: int, stop: int) -> list[pa.Array]:
         """Return the key columns of some keys."""
-        return [_whole(column) for column in self._keys.slice(start, stop - start).columns]
+        return [] if self._places is None else [column.slice(start, stop - start) for column in self._places.distinct()]
 
     def states(self, start: int, stop: int) -> pa.Table:
         """Return some keys and their states."""
@@ -129,19 +129,12 @@ class Accumulated:
 
     def _numbers(self, rows: pa.Table) -> NDArray[np.int64]:
         """Return the number of each row's key; new keys get the next ones."""
-        names = self._layout.keys.names
-        if not names:
+        if self._places is None:
             return np.zeros(len(rows), np.int64)
-        columns = [pa.concat_arrays([*self._keys.column(name).chunks, *rows.column(name).chunks]) for name in names]
-        found = codes(columns)
-        count = int(found.max(initial=-1)) + 1
-        if count > self._count:
-            new = found[self._count :]
-            first = self._count + np.flatnonzero(np.diff(np.maximum.accumulate(new), prepend=self._count - 1) > 0)
-            more = [normalised(column.take(pa.array(first))) for column in columns]
-            self._keys = pa.concat_tables([self._keys, pa.Table.from_arrays(more, schema=self._layout.keys)]).combine_chunks()
-            self._grow(count)
-        return found[len(found) - len(rows) :]
+        found = self._places.numbers(rows.columns[: len(self._layout.keys)])
+        if len(self._places) > self._count:
+            self._grow(len(self._places))
+        return found
 
     def _grow(self, count: int) -> None:
         self._count = count
