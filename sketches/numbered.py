@@ -34,6 +34,7 @@ FAST: Final = {
     "ultraloglog": "sketches.numbered_registers.NumberedRegisters",
     "misra_gries": "sketches.numbered_hot.NumberedHotLists",
     "space_saving": "sketches.numbered_hot.NumberedHotLists",
+    "reservoir": "sketches.numbered_reservoir.reservoirs",
 }
 """By kind: what is faster than `Objects`; imported when it is asked for."""
 
