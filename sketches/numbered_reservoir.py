@@ -18,7 +18,9 @@ from sketches.jit import HAS_NUMBA
 from sketches.numbered import Numbered, Numbers, Objects
 from sketches.numbered_hot_bytes import ODD_KINDS, WIDTHS, odd_words, room_for, width_of
 from sketches.numbered_reservoir_bytes_kernel import FIRST, SEAL
-from sketches.numbered_reservoir_kernel import BYTES, COUNT, FIRST_ROOM, KEY, POOL, ROOM, TEXTS
+from sketches.numbered_reservoir_draws_kernel import COUNT, KEY, ROOM
+from sketches.numbered_reservoir_kernel import BYTES, FIRST_ROOM, POOL, TEXTS
+from sketches.numbered_reservoir_merge_kernel import merge
 from sketches.numbered_rows import NO_BYTES, NO_NUMBERS, NO_WORDS, Rows, frozen
 from sketches.reservoir import MOST_COUNT, ReservoirSample
 from sketches.stored import Blobs, arrow_of, blobs_of, head_of, seal_all, spans
@@ -235,7 +237,7 @@ class NumberedReservoirs(Numbered[ReservoirSample]):
         done = 0
         while True:
             found = firsts, words, data, begins, ends, done, self._size, width
-            done = self._run(kernel.merge, numbers, *views, *found)
+            done = self._run(merge, numbers, *views, *found)
             if done == numbers.size:
                 return
             start, stop = int(firsts[done]), int(firsts[done + 1])

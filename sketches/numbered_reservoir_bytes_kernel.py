@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sketches.jit import njit
 from sketches.machine import load4, load8, store4, store8
-from sketches.numbered_reservoir_kernel import COUNT, KEY, LAST, LOG_W, START, STEP_AT
+from sketches.numbered_reservoir_draws_kernel import COUNT, KEY, LAST, LOG_W, START, STEP_AT
 
 __all__ = ["heads", "items", "measure", "pack"]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sketches import draws, numbered_reservoir, numbered_reservoir_kernel
+from sketches import draws, numbered_reservoir, numbered_reservoir_draws_kernel, numbered_reservoir_merge_kernel
 from sketches.envelope import seal
 from sketches.errors import EngineError, SketchError, SketchTypeError
 from sketches.hyperloglog import HyperLogLog
@@ -117,11 +117,11 @@ def test_any_calls_and_merges_give_the_bytes_of_objects(size: int, calls: list[t
 def test_logarithms_and_exponentials_are_those_of_draws_bit_for_bit() -> None:
     u = np.concatenate([draws.uniforms(1, 0, 100_000), [2.0**-53, 1 - 2.0**-53, 0.5, math.sqrt(0.5), 1.0], draws.exp(-np.arange(700.0))])
     found, room = u.copy(), np.empty((3, u.size))
-    numbered_reservoir_kernel.logs(found, u.size, room[0], room[1])
+    numbered_reservoir_draws_kernel.logs(found, u.size, room[0], room[1])
     assert (found == draws.log(u)).all()
     x = np.concatenate([found * 20, [0.0, -0.0, -700.0, -1e300]])
     room = np.empty((2, x.size))
-    numbered_reservoir_kernel.exps(x, x.size, room[0], room[1])
+    numbered_reservoir_draws_kernel.exps(x, x.size, room[0], room[1])
     assert (room[0] == draws.exp(x)).all()
 
 
@@ -131,7 +131,7 @@ def test_the_nth_least_is_that_of_sorting() -> None:
     for size in (1, 2, 3, 50, 400):
         for numbers in (dice.random(size), dice.integers(0, 3, size).astype(np.float64)):
             for nth in {1, size // 2 + 1, size}:
-                assert numbered_reservoir_kernel._nth_least(numbers.copy(), nth) == np.sort(numbers)[nth - 1]
+                assert numbered_reservoir_merge_kernel._nth_least(numbers.copy(), nth) == np.sort(numbers)[nth - 1]
 
 
 # The law ------------------------------------------------------------------------------------------------------------------
