@@ -1,7 +1,7 @@
 """Rows brought into the order of their numbers in loops for numba. The equal in NumPy: `sketches.by_number_plain`.
 
-A digit of eight bits after the other, from the lowest: 256 places are written to at a time, which the caches bear. Equal numbers stay in
-their order.
+A digit after the other, from the lowest, of at most ten bits: a thousand places are written to at a time, which the caches bear. Equal
+numbers stay in their order.
 """
 # mypy: disable-error-code="return-value, assignment, call-arg, no-any-return"
 # (numba's scalars are wrapped by NumPy's types, which NumPy's stubs see as others)
@@ -16,7 +16,17 @@ from sketches.jit import njit
 __all__ = ["sort_codes", "sort_items", "starts_of_codes", "starts_of_numbers"]
 
 U32 = np.uint64(32)
-DIGITS = np.uint64(255)
+MOST_BITS = 10
+
+
+@njit()
+def _digits(most: int) -> tuple[int, int]:
+    """Return how many digits numbers up to `most` are sorted by, and the bits of each."""
+    bits = 0
+    while most >> bits:
+        bits += 1
+    digits = -(-bits // MOST_BITS)
+    return digits, -(-bits // max(digits, 1))
 
 
 @njit()
@@ -24,24 +34,25 @@ def sort_codes(codes: NDArray[np.uint64], most: int) -> NDArray[np.uint64]:
     """Return codes, the numbers in their upper halves, none above `most`, in the order of those; `codes` is overwritten."""
     one = codes
     other = np.empty_like(codes)
-    places = np.empty(256, np.int64)
+    digits, bits = _digits(most)
+    places = np.empty(1 << bits, np.int64)
+    mask = np.uint64((1 << bits) - 1)
     shift = U32
-    while most > 0:
+    for _ in range(digits):
         places[:] = 0
         for i in range(one.size):
-            places[(one[i] >> shift) & DIGITS] += 1
+            places[(one[i] >> shift) & mask] += 1
         total = 0
-        for digit in range(256):
+        for digit in range(places.size):
             count = places[digit]
             places[digit] = total
             total += count
         for i in range(one.size):
-            digit = (one[i] >> shift) & DIGITS
+            digit = (one[i] >> shift) & mask
             other[places[digit]] = one[i]
             places[digit] += 1
         one, other = other, one
-        shift += np.uint64(8)
-        most >>= 8
+        shift += np.uint64(bits)
     return one
 
 
@@ -54,20 +65,21 @@ def sort_items(
     numbers1 = np.empty_like(numbers)
     hashes1 = np.empty_like(hashes)
     weights1 = np.empty_like(weights)
-    places = np.empty(256, np.int64)
-    mask = np.uint32(255)
-    shift = np.uint32(0)
-    while most > 0:
+    digits, bits = _digits(most)
+    places = np.empty(1 << bits, np.int64)
+    mask = np.uint64((1 << bits) - 1)
+    shift = np.uint64(0)
+    for _ in range(digits):
         places[:] = 0
         for i in range(numbers.size):
-            places[(numbers[i] >> shift) & mask] += 1
+            places[(np.uint64(numbers[i]) >> shift) & mask] += 1
         total = 0
-        for digit in range(256):
+        for digit in range(places.size):
             count = places[digit]
             places[digit] = total
             total += count
         for i in range(numbers.size):
-            digit = (numbers[i] >> shift) & mask
+            digit = (np.uint64(numbers[i]) >> shift) & mask
             at = places[digit]
             numbers1[at] = numbers[i]
             hashes1[at] = hashes[i]
@@ -77,8 +89,7 @@ def sort_items(
         numbers, numbers1 = numbers1, numbers
         hashes, hashes1 = hashes1, hashes
         weights, weights1 = weights1, weights
-        shift += np.uint32(8)
-        most >>= 8
+        shift += np.uint64(bits)
     return numbers, hashes, weights
 
 

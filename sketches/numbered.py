@@ -16,10 +16,11 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, checked_hashes
+from sketches.base import Sketch, StateSketch, checked_hashes
 from sketches.columns import Column, Words, column
 from sketches.errors import SketchBytesError, SketchError
 from sketches.numeric import instants
+from sketches.payload import LARGEST_SPARSE
 from sketches.rotating_bloom import RotatingBloomFilter
 from sketches.stratified_reservoir import StratifiedReservoirSample
 from sketches.timed import TimedSketch
@@ -32,6 +33,9 @@ NOTHING_WRONG: Final[Mapping[int, SketchError]] = {}
 FAST: Final = {
     "hyperloglog": "sketches.numbered_registers.NumberedRegisters",
     "ultraloglog": "sketches.numbered_registers.NumberedRegisters",
+    "bloom": "sketches.numbered_tables.NumberedTables",
+    "classic_bloom": "sketches.numbered_tables.NumberedTables",
+    "count_min": "sketches.numbered_tables.NumberedTables",
     "misra_gries": "sketches.numbered_hot.NumberedHotLists",
     "space_saving": "sketches.numbered_hot.NumberedHotLists",
     "reservoir": "sketches.numbered_reservoir.reservoirs",
@@ -155,7 +159,9 @@ def numbered(template: S, count: int = 0) -> Numbered[S]:
         raise SketchError("group", "template", "sketch", expected=expected, got=got, todo="give one such as HyperLogLog(12)")
     if not template.is_empty:
         raise SketchError("group", "sketch", template.KIND, expected="an empty one", got="one with values", todo="make a new one")
-    module, _, name = FAST.get(template.KIND, "sketches.numbered.Objects").rpartition(".")
+    large = isinstance(template, StateSketch) and template.state.nbytes > LARGEST_SPARSE  # one at a time is work enough
+    home = "sketches.numbered.Objects" if large else FAST.get(template.KIND, "sketches.numbered.Objects")
+    module, _, name = home.rpartition(".")
     made: Numbered[S] = getattr(import_module(module), name)(template)
     made.grow(count)
     return made

@@ -45,14 +45,14 @@ class NumberedRegisters(States[DistinctSketch]):
         self._scratch = np.zeros(size, np.uint8), np.zeros(-(-size // WORD), np.uint64), np.zeros(-(-size // WORD**2), np.uint64)
 
     def _log_room(self, items: int) -> None:
-        if self._items + items > self._codes.size:  # all at once: what is not written to takes no memory
-            codes, self._codes = self._codes, np.empty(self._flush_at + BLOCK, np.uint64)
+        if self._items + BLOCK > self._codes.size:
+            codes, self._codes = self._codes, np.empty(items + BLOCK, np.uint64)
             self._codes[: self._items] = codes[: self._items]
 
-    def _take(self, numbers: Numbers, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
+    def _take(self, keep: bool, numbers: Numbers, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
         del weights  # no such sketch has them
         precision = self.template.precision
-        self._items = _take(self._states, self._rows, precision, self._ultra, numbers, hashes, self._codes, self._items)
+        self._items = _take(self._states, self._rows, precision, self._ultra, keep, numbers, hashes, self._codes, self._items)
 
     def _take_payloads(self, numbers: Numbers, blobs: Blobs, span: slice, fits: NDArray[np.bool_]) -> None:
         begins, ends = blobs.begins[span] + self._head.size, blobs.ends[span] - 4

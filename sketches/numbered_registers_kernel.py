@@ -50,18 +50,19 @@ def take(
     rows: NDArray[np.int64],
     precision: int,
     ultra: bool,
+    keep: bool,
     numbers: NDArray[np.int64],
     hashes: NDArray[np.uint64],
     codes: NDArray[np.uint64],
     used: int,
 ) -> int:
-    """Take each hash into the row of its number, or, where that has none, add a code; returns how many codes there are."""
+    """Take each hash into the row of its number, or, where that has none or all are to be kept, add a code; returns how many there are."""
     bits = np.uint64(precision)
     shift = np.uint64(64 - precision)
     last = U1 << (bits - U1)
     for i in range(hashes.size):
         number = numbers[i]
-        row = rows[number]
+        row = -1 if keep else rows[number]
         place = hashes[i] >> shift
         register = leading_zeros(hashes[i] << bits | last) + U1
         if ultra:

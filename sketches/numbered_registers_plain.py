@@ -20,17 +20,20 @@ Codes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 
-def take(states: Registers, rows: Places, precision: int, ultra: bool, numbers: Places, hashes: Codes, codes: Codes, used: int) -> int:
-    """Take each hash into the row of its number, or, where that has none, add a code; returns how many codes there are."""
+def take(
+    states: Registers, rows: Places, precision: int, ultra: bool, keep: bool, numbers: Places, hashes: Codes, codes: Codes, used: int
+) -> int:
+    """Take each hash into the row of its number, or, where that has none or all are to be kept, add a code; returns how many there are."""
     bits = np.uint64(precision)
     registers = leading_zeros(hashes << bits | U1 << (bits - U1)).astype(np.uint64) + U1
     if ultra:
         registers = (registers + bits - np.uint64(2)) << np.uint64(2)
     found = numbers.astype(np.uint64) << U32 | hashes >> np.uint64(64 - precision) << U8 | registers
-    settle_codes(states, rows, ultra, found)
-    rest = found[rows[numbers] < 0]
-    codes[used : used + rest.size] = rest
-    return used + int(rest.size)
+    if not keep:
+        settle_codes(states, rows, ultra, found)
+        found = found[rows[numbers] < 0]
+    codes[used : used + found.size] = found
+    return used + int(found.size)
 
 
 def take_stored(

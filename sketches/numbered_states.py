@@ -1,13 +1,12 @@
 """Sketches by number whose content is one array: as rows of states, or, where they hold little, sparse.
 
-    update ---------- has a row? -- yes --> states[row]              dense: a row of the pool
-                          | no
-                          v
-    stored, sparse -> pieces     log of items                        sparse: what `to_stored` will join
-                          |          |
-                          '-- flush -'---> one piece for each number, or a row where the dense form is the shorter one
+    values ------------------> a log of items --.            .--> a row of states     where the dense form is the shorter one
+    stored, sparse ----------> pieces ----------+-- flush ---+
+                                                             '--> one piece for each number
+    stored, dense -----------> rows
 
-While all states together are small each sketch has a row from the begin. Memory is then in proportion to what `to_stored` returns, and a
+While all states together are few each sketch has a row from the begin, and values go there at once. When they are more a log is faster,
+for it is sorted by number, so that a sketch is in the cache when its items come. Memory: in proportion to what `to_stored` returns, and a
 log of at most `LOG_BYTES`, twice while it is sorted.
 """
 
@@ -28,14 +27,15 @@ from sketches.envelope import CHECKSUM
 from sketches.errors import SketchBytesError, SketchError
 from sketches.jit import pick
 from sketches.numbered import Numbered, Numbers
+from sketches.payload import empty_lines
 from sketches.stored import MOST_BYTES, Blobs, arrow_of, blobs_of, head_of, seal_all, spans
 
 __all__ = ["States", "longer"]
 
 S = TypeVar("S", bound=StateSketch)
-SMALL_BYTES: Final = 32 << 20  # of states that are all rows: what the last cache holds
-LOG_BYTES: Final = 64 << 20
-FIRST_FLUSH: Final = 1 << 20  # items after which it is looked which numbers deserve a row
+SMALL_BYTES: Final = 4 << 20  # of states: so many are all rows, and a value goes to its row at once; else a log, by number, is faster
+LOG_BYTES: Final = 128 << 20  # ten million items
+FIRST_ITEMS: Final = 1 << 14
 FIXED: Final = 8  # bytes of a payload that are no content, at most
 LOW: Final = np.uint64(0xFFFFFFFF)
 
@@ -80,19 +80,18 @@ class States(Numbered[S]):
         self._known = 0
         self._mixed = False
         self._items = 0
-        self._flush_at = FIRST_FLUSH
         self._flushed_bytes = 0
         self._ordered: tuple[NDArray[np.uint64], Numbers, Numbers] | None = None
 
     # What each class says of itself -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def _take(self, numbers: Numbers, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
-        """Take a block: into rows, or into the log, which has room."""
+    def _take(self, keep: bool, numbers: Numbers, hashes: NDArray[np.uint64], weights: NDArray[Any] | None) -> None:
+        """Take a block: into the rows there are, unless all is to be kept, and into the log, which has room."""
 
     @abstractmethod
     def _log_room(self, items: int) -> None:
-        """Make room for so many items more."""
+        """Make room for so many items, if there is none for a block more."""
 
     @abstractmethod
     def _take_payloads(self, numbers: Numbers, blobs: Blobs, span: slice, fits: NDArray[np.bool_]) -> None:
@@ -117,7 +116,7 @@ class States(Numbered[S]):
 
     def _room(self, rows: int) -> NDArray[Any]:
         state = self.template.state
-        return np.zeros((rows, *state.shape), state.dtype)
+        return empty_lines(rows, state.size, state.dtype.type).reshape(rows, *state.shape)
 
     def grow(self, count: int) -> None:  # noqa: D102
         before = len(self._rows)
@@ -156,17 +155,22 @@ class States(Numbered[S]):
     def _check_room(self, numbers: Numbers, weights: NDArray[Any] | None) -> None:
         """Refuse what would not fit, before anything is taken."""
 
+    def _keeps(self) -> bool:
+        """Tell whether items go to the log although their numbers have rows."""
+        return self._used * self._state_bytes > SMALL_BYTES
+
     def _update_blocks(self, numbers: Numbers, blocks: Iterator[tuple[int, NDArray[np.uint64]]], weights: NDArray[Any] | None) -> None:
         self._check_room(numbers, weights)
         numbers, weights = _own(numbers), None if weights is None else _own(weights)
         self._ordered = None
         for start, hashes in blocks:
-            if self._items + hashes.size > self._flush_at:
+            if (self._items + hashes.size) * self.ITEM_BYTES > LOG_BYTES:
                 self._flush()
                 self._ordered = None
-            self._log_room(hashes.size)
-            stop = start + hashes.size
-            self._take(numbers[start:stop], hashes, None if weights is None else weights[start:stop])
+            self._log_room(max(self._items + hashes.size, min(4 * self._items, LOG_BYTES // self.ITEM_BYTES), FIRST_ITEMS))
+            stop, keep = start + hashes.size, self._keeps()
+            self._take(keep, numbers[start:stop], hashes, None if weights is None else weights[start:stop])
+            self._mixed |= keep and self._used > 0
 
     # Stored forms -----------------------------------------------------------------------------------------------------
 
@@ -285,7 +289,6 @@ class States(Numbered[S]):
             self._rows[number] = self._used
             self._used += 1
         self._items, self._mixed, self._ordered = 0, False, None
-        self._flush_at = max(FIRST_FLUSH, min(4 * int(counts.sum()), LOG_BYTES // self.ITEM_BYTES))
 
 
 def _own(array: NDArray[Any]) -> NDArray[Any]:

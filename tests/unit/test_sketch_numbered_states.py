@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sketches import HyperLogLog, UltraLogLog, numbered_registers, numbered_states, stored
+from sketches import (
+    BloomFilter,
+    ClassicBloomFilter,
+    CountMinSketch,
+    HyperLogLog,
+    UltraLogLog,
+    numbered_registers,
+    numbered_states,
+    numbered_tables,
+    stored,
+)
 from sketches.columns import hashes
 from sketches.envelope import CHECKSUM
 from sketches.errors import SketchBytesError, SketchError
@@ -25,9 +35,17 @@ TEMPLATES: dict[str, Any] = {
     "hyperloglog": HyperLogLog(7),
     "hyperloglog with another hash": HyperLogLog(6, hash="murmur3"),
     "ultraloglog": UltraLogLog(6),
+    "bits in blocks": BloomFilter(9),
+    "bits": ClassicBloomFilter(64 * 70, 3),
+    "counts": CountMinSketch(depth=3, width=29),
 }
-HOMES = (numbered_registers, numbered_states, stored)
-STORAGES = ("rows", "sparse", "short log")
+HOMES = (numbered_registers, numbered_tables, numbered_states, stored)
+STORAGES = {  # bytes of states that may all be rows, bytes of the log
+    "rows": (1 << 40, 1 << 20),
+    "a log, and sparse": (0, 1 << 20),
+    "rows at once, and sparse": (2000, 1 << 20),
+    "a short log": (0, 1000),
+}
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -44,17 +62,16 @@ def use_plain(monkeypatch: pytest.MonkeyPatch, home: Any) -> None:
     assert names or not HAS_NUMBA
     for name in names:
         kernel = getattr(home, name)
-        plain = kernel.py_func.__module__.replace("_kernel", "_plain")
+        module = kernel.py_func.__module__
+        plain = module.replace("tables_stored_kernel", "tables_plain").replace("_kernel", "_plain")
         monkeypatch.setattr(home, name, getattr(__import__(plain, fromlist=["_"]), kernel.py_func.__name__))
 
 
 def store(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """Let sketches begin as rows, or sparse, or so that the log is full again and again."""
-    if how != "rows":
-        monkeypatch.setattr(numbered_states, "SMALL_BYTES", 0)
-    if how == "short log":
-        monkeypatch.setattr(numbered_states, "FIRST_FLUSH", 100)
-        monkeypatch.setattr(numbered_states, "LOG_BYTES", 1000)
+    """Let sketches begin as rows or sparse, and values go to rows at once or by a log."""
+    small, log = STORAGES[how]
+    monkeypatch.setattr(numbered_states, "SMALL_BYTES", small)
+    monkeypatch.setattr(numbered_states, "LOG_BYTES", log)
 
 
 @pytest.fixture(params=STORAGES)
@@ -136,11 +153,9 @@ def test_many_go_into_one(template: Any) -> None:
     assert groups.to_stored().to_pylist() == blobs([template, wanted, template])
 
 
-@pytest.mark.usefixtures("kernels", "storage")
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-@pytest.mark.parametrize("seed", range(3))
-def test_damaged_ones_are_named_and_left_out(template: Any, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 (no secret)
+def test_damaged_ones_are_named_and_left_out(template: Any, storage: str, kernels: str) -> None:
+    dice = random.Random(f"{storage} {kernels}")  # noqa: S311 (no secret)
     count = 20
     groups, wanted = numbered(template.copy(), count), alone(template, count)
     own = blobs([filled(template, some, size) for some, size in enumerate((0, 3, 20, 2000))])
