@@ -16,15 +16,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sketches import HyperLogLog
 from spark_ext import epochs
 from spark_ext.epochs import points
 from spark_ext.epochs.maintenance import Rules
 from spark_ext.queries import Checkpoint, Query, run
 from spark_ext.session import spark_session
+from spark_ext.sketching.tables import create_sketch_table
 from spark_ext.testing import EVENTS, JobUnderTest, KillPoint
 from spark_ext.testing.result import sink_fact
 from spark_ext.testing.stream import Folder
@@ -35,7 +38,8 @@ DELAY: Final = timedelta(seconds=90)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TOPIC: Final = "amounts"
 KINDS: Final = {"late": "late", "dead": "dead", "duplicates": "duplicate"}  # what the rows of a sink are, if not accepted
-SINKS: Final = ("events", "latest", "amounts", "late", "dead", "duplicates", "outbox")
+SINKS: Final = ("events", "latest", "amounts", "distinct", "late", "dead", "duplicates", "outbox")
+TEMPLATE: Final = HyperLogLog(8)
 
 
 def sinks(folder: Path) -> dict[str, epochs.Sink]:
@@ -45,6 +49,7 @@ def sinks(folder: Path) -> dict[str, epochs.Sink]:
         "events": epochs.Append(path["events"], counts_as="accepted"),
         "latest": epochs.Upsert(path["latest"], keys=["key"], sequence="at"),
         "amounts": epochs.History(path["amounts"], keys=["key"], sequence="at"),
+        "distinct": epochs.Sketches(path["distinct"], keys=["key"]),
         "late": epochs.Append(path["late"], counts_as="late"),
         "dead": epochs.Append(path["dead"], counts_as="dead"),
         "duplicates": epochs.Append(path["duplicates"], counts_as="duplicate"),
@@ -67,6 +72,20 @@ def with_copy(stream: DataFrame) -> DataFrame:
     return stream.mapInArrow(counted, f"{', '.join(f'{name} {kind}' for name, kind in stream.dtypes)}, copy long")
 
 
+def sketched(rows: DataFrame) -> DataFrame:
+    """Make a sketch of each row, so that a batch has several of a key."""
+
+    def made(blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in blocks:
+            sketches = [TEMPLATE.copy() for _ in range(block.num_rows)]
+            for one, amount in zip(sketches, block.column("amount").to_pylist(), strict=True):
+                one.update(amount)
+            columns = [block.column("key"), pa.array([one.to_bytes() for one in sketches], pa.binary()), block.column("amount")]
+            yield pa.RecordBatch.from_arrays(columns, ["key", "amounts", "total"])
+
+    return rows.select("key", "amount").mapInArrow(made, "key string, amounts binary, total bigint")
+
+
 def route(epoch: epochs.Epoch) -> dict[str, DataFrame]:
     """Bad rows are dead, then repeated ones duplicates, then old ones late; the rest is accepted."""
     good = epoch.rows.where("raw IS NULL")
@@ -77,6 +96,7 @@ def route(epoch: epochs.Epoch) -> dict[str, DataFrame]:
         "events": accepted,
         "latest": accepted,
         "amounts": accepted.select("key", "at", "amount"),
+        "distinct": sketched(accepted),
         "late": first.where(is_late).withColumn("epoch", F.lit(epoch.epoch).cast("bigint")),
         "dead": epoch.rows.where("raw IS NOT NULL").select("id", "raw"),
         "duplicates": good.where("copy > 0").select("id", "copy"),
@@ -92,6 +112,7 @@ def build(
     spark: SparkSession, stream: DataFrame, folder: Path, *, every: str | None = "0 seconds", driver_rows: int | None = None
 ) -> Query:
     """Start the job."""
+    create_sketch_table(str(folder / "distinct"), keys={"key": "string"}, measures={"amounts": TEMPLATE, "total": "sum"})
     pipeline = epochs.Pipeline(
         checkpoint=Checkpoint.claim(str(folder / "checkpoint"), pipeline="test/epochs", sources=["script"]),
         ledger=str(folder / "ledger"),
@@ -110,7 +131,7 @@ JOB: Final = JobUnderTest(
     build=build,
     tables={name: name for name in SINKS},
     ledger="ledger",
-    keys={"latest": ["key"], "amounts": ["key", "valid_from"], "outbox": ["epoch", "seq"]},
+    keys={"latest": ["key"], "amounts": ["key", "valid_from"], "distinct": ["key"], "outbox": ["epoch", "seq"]},
 )
 
 
@@ -153,10 +174,24 @@ def expected(batches: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[d
             }
         )  # fmt: skip
         tables["latest"] = list(latest.values())
+        tables["distinct"] = _distinct(tables["events"])
         tables["amounts"] = [row for key, by_time in versions.items() for row in _history(key, by_time)]
         written = {name: kinds[KINDS.get(name, "accepted")] for name in SINKS}
         tables["ledger"][-1] |= {f"sink {name}": sink_fact(written[name], tables[name]) for name in SINKS}
     return tables
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One sketch of all values of a key, made in one go."""
+    by_key: dict[str | None, list[int]] = {}
+    for row in rows:
+        by_key.setdefault(row["key"], []).append(row["amount"])
+    found = []
+    for key, amounts in by_key.items():
+        sketch = TEMPLATE.copy()
+        sketch.update_many(np.array(amounts))
+        found.append({"key": key, "amounts": sketch.to_bytes(), "total": sum(amounts)})
+    return found
 
 
 def _kind(row: Mapping[str, Any], seen: Counter[int], watermark: datetime) -> str:

@@ -9,7 +9,7 @@ from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.position import starting
 from spark_ext.epochs.reading import create_views, read, versions
-from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, Outbox, Sink, Upsert
+from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, OnDamage, Outbox, Sink, Sketches, Upsert
 from spark_ext.epochs.start import start
 
 __all__ = [
@@ -20,12 +20,14 @@ __all__ = [
     "EpochRow",
     "History",
     "Ledger",
+    "OnDamage",
     "Outbox",
     "Pipeline",
     "RangeRow",
     "Route",
     "Sink",
     "SinkRow",
+    "Sketches",
     "Upsert",
     "create_views",
     "read",

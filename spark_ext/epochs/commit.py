@@ -38,7 +38,8 @@ from spark_ext.epochs.maintenance import maintain
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.points import reach
-from spark_ext.epochs.sinks import History, Outbox, Sink, Upsert
+from spark_ext.epochs.sinks import History, Outbox, Sink, Sketches, Upsert
+from spark_ext.epochs.sketch_sinks import check_sketch_frame, check_sketch_rows, merge_sketches
 from spark_ext.errors import EpochError, SettingsError
 
 if TYPE_CHECKING:
@@ -108,13 +109,17 @@ class Committer:
             batch.rows.write.format("noop").mode("overwrite").save()
             return
         epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark)
+        held: list[DataFrame] = []
         try:
             # 2. Persist and count, and see whether rows and tables fit.
             frames = self._frames(epoch)
             self._check_tables(frames)
             planned = self._planned(batch.batch_id)
+            if sum(one.end - one.start for one in planned) > self._pipeline.driver_rows:
+                self._hold(frames, held, [name for name in frames if isinstance(self._pipeline.sinks[name], Sketches)])
             with lasted("read"):
                 counted = self._look(epoch, frames, planned)
+                self._check_sketches(frames, counted, held)
             reach("after_read", batch.batch_id)
             given_up = self._given_up(batch.batch_id)
             account = account_for(counted, planned, self._pipeline, given_up=given_up)
@@ -132,7 +137,8 @@ class Committer:
                 reach("after_sink", batch.batch_id, name)
             reach("after_sinks", batch.batch_id)
         finally:
-            epoch.rows.unpersist()
+            for frame in (*held, epoch.rows):
+                frame.unpersist()
         # 5. The ledger.
         reach("before_ledger", batch.batch_id)
         row = EpochRow(
@@ -196,6 +202,10 @@ class Committer:
                     why="it was taken away or made anew while the pipeline ran; its rows would be missing",
                     todo=f"put it back and start again, or start from where it is whole: {self._rewind}",
                 )
+            if isinstance(sink, Sketches) and (table is None or name not in self._fitting):
+                check_sketch_frame(name, sink, frame)
+                table = open_table(sink.path)
+                found = None if table is None else str(table.metadata().id)
             if table is None:
                 continue
             self._ids[name] = str(found)
@@ -214,6 +224,21 @@ class Committer:
             offsets=sum(one.end - one.start for one in planned) if planned else None,
             most=self._pipeline.driver_rows,
         )
+
+    def _check_sketches(self, frames: dict[str, DataFrame], counted: Counted, held: list[DataFrame]) -> None:
+        """Refuse sketches that cannot be merged into their table; frames that were gone through are held, and used later."""
+        for name, sink in self._pipeline.sinks.items():
+            if isinstance(sink, Sketches) and counted.by_sink.get(name, 0):
+                if name not in counted.few and not held:
+                    self._hold(frames, held, [name])
+                check_sketch_rows(sink, counted.few.get(name, frames[name]))
+
+    @staticmethod
+    def _hold(frames: dict[str, DataFrame], held: list[DataFrame], names: Sequence[str]) -> None:
+        """Let frames be computed once: they are counted, checked and written."""
+        for name in names:
+            frames[name] = frames[name].persist()
+            held.append(frames[name])
 
     def _check_balance(self, account: AccountedFor, epoch: Epoch) -> None:
         if account.is_balanced:
@@ -254,6 +279,8 @@ class Committer:
                 return upsert(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
             case History():
                 return history(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+            case Sketches():
+                return merge_sketches(sink, rows, txn)
             case _:
                 return append(rows, sink.path, txn=txn, evolve=sink.evolve)
 

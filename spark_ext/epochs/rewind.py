@@ -38,6 +38,7 @@ AGAIN: Final = {
     "append": "they are added again: duplicates",
     "upsert": "by key: replaced by themselves; without a sequence column older values come back until the stream has caught up",
     "history": "by key and time: replaced by themselves",
+    "sketches": "they are merged in again: counts double; what only knows values apart (distinct counts, Bloom filters) stays as it is",
     "outbox": "they are published again: consumers see them twice",
 }
 

@@ -9,10 +9,11 @@ from typing import Literal, get_args
 from spark_ext.errors import SettingsError
 from spark_ext.paths import absolute
 
-__all__ = ["Append", "CountsAs", "Delivery", "History", "Outbox", "Sink", "Upsert", "check_sinks"]
+__all__ = ["Append", "CountsAs", "Delivery", "History", "OnDamage", "Outbox", "Sink", "Sketches", "Upsert", "check_sinks"]
 
 CountsAs = Literal["accepted", "late", "dead", "duplicate", "shed"]
 Delivery = Literal["exactly_once", "at_least_once", "at_most_once"]
+OnDamage = Literal["fail", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,34 @@ class History(Sink):
         _check_keys(self.keys)
         if not self.sequence:
             raise _refused("sequence", "the column that says from when a row holds", repr(self.sequence))
+
+
+@dataclass(frozen=True, slots=True)
+class Sketches(Sink):
+    """Merge the rows into a sketch table: sketches of a key are merged, counts added up, also those of rows that come late.
+
+    The table says itself how each of its columns is added up; see `spark_ext.sketching.tables.create_sketch_table`. It is made at the first
+    epoch only if the rows say it too, as those of `spark_ext.sketching.aggregate` do of their sketches.
+
+    Attributes
+    ----------
+    keys : sequence of str
+        The table's keys, all of them; a null key equals a null key.
+    on_damage : str
+        For a sketch in the table that is damaged: ``fail``, the epoch is refused; ``replace``, the new one takes its place and the log
+        says so. See `spark_ext.sketching.combiner.Combiner`.
+    """
+
+    keys: Sequence[str] = ()
+    on_damage: OnDamage = "fail"
+
+    def __post_init__(self) -> None:
+        Sink.__post_init__(self)
+        _check_keys(self.keys)
+        if self.on_damage not in get_args(OnDamage):
+            raise _refused("on_damage", f"one of {', '.join(get_args(OnDamage))}", repr(self.on_damage))
+        if self.evolve:
+            raise _refused("evolve", "False: a new column would not say how it is added up", "True")
 
 
 @dataclass(frozen=True, slots=True)

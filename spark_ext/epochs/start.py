@@ -12,6 +12,7 @@ from spark_ext.epochs.commit import Committer
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pipeline import Pipeline, Route
+from spark_ext.epochs.sketch_sinks import check_sketch_tables
 from spark_ext.queries import Query
 
 __all__ = ["start"]
@@ -48,7 +49,10 @@ def start(
     ------
     CheckpointMismatchError, EpochError
         Checkpoint, ledger and tables do not agree, or another driver of the pipeline is alive; nothing has been read.
+    SchemaError
+        The table of a sink of sketches is none, or has other keys.
     """
+    check_sketch_tables(pipeline.sinks)
     ledger, checkpoint = Ledger(pipeline.ledger), pipeline.checkpoint
     ledger.create()
     first_epoch = guard.check(checkpoint, ledger, pipeline.name, pipeline.sinks)

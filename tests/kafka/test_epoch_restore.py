@@ -23,6 +23,7 @@ from spark_ext.epochs.recount import UNCHECKED
 from spark_ext.ingest import JsonFormat, accepted
 from spark_ext.ops.cli import app
 from spark_ext.queries import Checkpoint
+from spark_ext.sketching.tables import create_sketch_table
 from tests.kafka_topics import produce
 from tests.outbox_epochs import epoch_row
 
@@ -32,7 +33,7 @@ FORMAT = JsonFormat(StructType([StructField("n", LongType()), StructField("key",
 COUNT = 120
 EPOCHS = 6
 KEYS = 7
-SINKS = ("facts", "again", "dead", "latest", "versions", "outbox")
+SINKS = ("facts", "again", "dead", "latest", "versions", "totals", "outbox")
 RUNNER = CliRunner(env={"COLUMNS": "300"})
 
 
@@ -51,6 +52,7 @@ def route(epoch: epochs.Epoch) -> Mapping[str, DataFrame]:
         "dead": epoch.rows.where("dead IS NOT NULL").selectExpr("source.offset"),
         "latest": rows,
         "versions": rows,
+        "totals": rows.select("key", "n"),
         "outbox": rows.select(
             F.lit("out").alias("topic"),
             F.lit(None).cast("binary").alias("key"),
@@ -85,8 +87,10 @@ class Job:
             "dead": epochs.Append(path["dead"], counts_as="dead"),
             "latest": epochs.Upsert(path["latest"], keys=["key"], sequence="at"),
             "versions": epochs.History(path["versions"], keys=["key"], sequence="at"),
+            "totals": epochs.Sketches(path["totals"], keys=["key"]),
             "outbox": epochs.Outbox(path["outbox"]),
         }
+        create_sketch_table(path["totals"], keys={"key": "bigint"}, measures={"n": "sum"})
         rules = Rules(every=2, small_files=2, log_commits=3)
         pipeline = epochs.Pipeline(checkpoint, ledger=self.ledger.path, sinks=sinks, on_imbalance="stop", maintenance=rules)
         assert epochs.start(frame, route, pipeline=pipeline).await_end(120)
@@ -128,7 +132,7 @@ def job(spark: SparkSession, broker: Broker, tmp_path: Path, request: pytest.Fix
 @pytest.mark.parametrize("epoch", [0, 3, EPOCHS - 1])
 def test_a_pipeline_that_was_set_back_ends_where_it_was_and_its_ledger_is_right(job: Job, epoch: int) -> None:
     before = job.content()
-    assert [sum(rows.values()) for rows in before.values()] == [108, 108, 12, KEYS, 108, 108]
+    assert [sum(rows.values()) for rows in before.values()] == [108, 108, 12, KEYS, 108, KEYS, 108]
     assert job.check() == (0, [])
     done = job.rewind(f"epoch:{epoch}")
     assert done.exit_code == 0, done.output
