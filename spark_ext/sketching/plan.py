@@ -11,15 +11,19 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import BinaryType, DataType, DecimalType, StringType, StructField, StructType
 
+from sketches.timed import TimedSketch
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.names import column
 from spark_ext.sketching.counting import counted
 from spark_ext.sketching.measure import SketchOf, sees_hashes
 from spark_ext.sketching.partial import Layout, Merged, Partial
+from spark_ext.sketching.table_schema import Measure, measure_of
 from spark_ext.state.keys import check_key
 from spark_ext.state.packing import BLOB, BUCKET
 from spark_ext.windows.aggregates.aggregate import Aggregate
-from spark_ext.windows.aggregates.basic import Count
+from spark_ext.windows.aggregates.basic import Count, Sum
+from spark_ext.windows.aggregates.ordered import Edge, Extreme
+from spark_ext.windows.aggregates.ranked import Collect
 
 __all__ = ["aggregate"]
 
@@ -49,7 +53,7 @@ def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str,
     Returns
     -------
     DataFrame
-        The keys and the results; sketches as ``binary``.
+        The keys and the results; sketches as ``binary``. Metadata of the columns say how they are added up, as a sketch table's do.
 
     Raises
     ------
@@ -68,11 +72,8 @@ def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str,
     partial = rows.mapInArrow(Partial(layout, parts), f"{BUCKET} int, {BLOB} binary")
     merged = partial.repartition(parts, BUCKET).mapInArrow(Merged(layout), from_arrow_schema(layout.results))
     names = [*keys, *aggregates]
-    results = [F.col(place).alias(name) for place, name in zip(layout.results.names, names, strict=True)]
-    if count_first:  # a sum of no rows is null, a count is 0
-        counts = [name for name, one in aggregates.items() if isinstance(one, Count)]
-        return merged.select(*results).fillna(0, counts)
-    return merged.select(*results)
+    named = zip(layout.results.names, names, [None] * len(keys) + list(aggregates.values()), strict=True)
+    return merged.select(*(_result(place, one).alias(name, metadata=_added_up(one)) for place, name, one in named))
 
 
 def _laid_out(frame: DataFrame, keys: Sequence[str], aggregates: Mapping[str, Aggregate]) -> tuple[Layout, list[Column]]:
@@ -123,9 +124,23 @@ def _hashed(one: Aggregate, frame: DataFrame) -> tuple[Aggregate, dict[str, Colu
     return SketchOf(one.template, name, one.weights, one.times, hashed=True), {name: F.when(value.isNotNull(), F.xxhash64(value))}
 
 
+def _result(place: str, one: Aggregate | None) -> Column:
+    # A count of rows that were counted first is a sum, which is null without rows.
+    return F.coalesce(F.col(place), F.lit(0)) if isinstance(one, Count) else F.col(place)
+
+
+def _added_up(one: Aggregate | None) -> dict[str, str]:
+    """Return the metadata that say how results of parts make the result of the whole; none where they do not."""
+    match one:
+        case SketchOf(template):
+            return measure_of(template).metadata
+        case Count() | Sum():
+            return Measure("sum").metadata
+        case Extreme(_, largest):
+            return Measure("max" if largest else "min").metadata
+    return {}
+
+
 def _needs_times(one: Aggregate) -> bool:
-    from sketches.timed import TimedSketch  # noqa: PLC0415
-    from spark_ext.windows.aggregates.ordered import Edge  # noqa: PLC0415
-    from spark_ext.windows.aggregates.ranked import Collect  # noqa: PLC0415
 
     return isinstance(one, Edge | Collect) or (isinstance(one, SketchOf) and isinstance(one.template, TimedSketch) and one.times is None)

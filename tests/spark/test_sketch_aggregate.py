@@ -257,3 +257,20 @@ def test_counting_first_gives_the_same(frame: DataFrame) -> None:
 def test_what_counting_first_would_change_is_refused(frame: DataFrame, one: Any) -> None:
     with pytest.raises(SettingsError, match="another answer"):
         aggregate(frame, keys=["page"], aggregates={"x": one}, count_first=True)
+
+
+def test_columns_say_how_they_are_added_up(frame: DataFrame) -> None:
+    measures = {
+        "n": aggregates.count(),
+        "ms": aggregates.max("ms"),
+        "mean": aggregates.mean("ms"),
+        "visitors": sketch(HyperLogLog(10), "visitor"),
+    }
+    fields = aggregate(frame, keys=["page"], aggregates=measures).schema
+    assert {field.name: field.metadata for field in fields} == {
+        "page": {},
+        "n": {"millrace.measure": "sum"},
+        "ms": {"millrace.measure": "max"},
+        "mean": {},
+        "visitors": {"millrace.sketch": '{"kind": "hyperloglog", "parameters": {"precision": 10, "hash": "xxh64"}}'},
+    }
