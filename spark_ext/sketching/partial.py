@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sketches import Sketch, hashes
@@ -86,7 +87,8 @@ class Accumulated:
 
     def __init__(self, layout: Layout, salt: int) -> None:
         self._layout = layout
-        self._places = Places(layout.keys.types) if len(layout.keys) else None
+        self._places = Places() if len(layout.keys) else None
+        self._distinct: list[pa.Array] = []
         self._kept: list[_Kept] = []
         for one in layout.aggregates:
             self._kept.append(_Sketches(one, salt) if isinstance(one, SketchOf) else _Columns(one, layout.types))
@@ -115,7 +117,10 @@ class Accumulated:
 
     def keys(self, start: int, stop: int) -> list[pa.Array]:
         """Return the key columns of some keys."""
-        return [] if self._places is None else [column.slice(start, stop - start) for column in self._places.distinct()]
+        if self._places is not None and not self._distinct:
+            flat = iter(self._places.columns())
+            self._distinct = [_rebuilt(kind, flat) for kind in self._layout.keys.types]
+        return [column.slice(start, stop - start) for column in self._distinct]
 
     def states(self, start: int, stop: int) -> pa.Table:
         """Return some keys and their states."""
@@ -131,9 +136,10 @@ class Accumulated:
         """Return the number of each row's key; new keys get the next ones."""
         if self._places is None:
             return np.zeros(len(rows), np.int64)
-        found = self._places.numbers(rows.columns[: len(self._layout.keys)])
+        found = self._places.numbers(*(part for column in rows.columns[: len(self._layout.keys)] for part in _flat(_whole(column))))
         if len(self._places) > self._count:
             self._grow(len(self._places))
+            self._distinct = []
         return found
 
     def _grow(self, count: int) -> None:
@@ -264,21 +270,32 @@ def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def _parts(keys: Sequence[pa.Array], count: int, parts: int) -> NDArray[np.int64]:
     """Return the part that each key belongs to, the same in every task."""
     found = np.zeros(count, np.uint64)
-    for column in _plain(keys):
+    for column in (part for key in keys for part in _flat(key)):
         mixed = np.full(count, NULL, np.uint64)
         present = column.is_valid().to_numpy(zero_copy_only=False)
-        mixed[present] = hashes(column.drop_null())
+        if present.any():
+            values = column.drop_null()
+            mixed[present] = hashes(values.cast(pa.string()) if pa.types.is_decimal(column.type) else values)
         found = (found ^ mixed) * PRIME
     return (found >> np.uint64(32)).astype(np.int64) % parts
 
 
-def _plain(keys: Sequence[pa.Array]) -> Iterator[pa.Array]:
-    for column in keys:
-        if pa.types.is_struct(column.type):
-            yield column.is_valid()
-            yield from _plain(column.flatten())
-        elif not pa.types.is_null(column.type):
-            yield column
+def _flat(column: pa.Array) -> Iterator[pa.Array]:
+    """Yield a column of plain values, or whether a struct is there and its fields, which are null below a null struct."""
+    if pa.types.is_struct(column.type):
+        yield column.is_valid()
+        for child in column.flatten():
+            yield from _flat(child)
+    else:
+        yield column
+
+
+def _rebuilt(kind: pa.DataType, columns: Iterator[pa.Array]) -> pa.Array:
+    """Return the column that `_flat` took apart."""
+    column = next(columns)
+    if not pa.types.is_struct(kind):
+        return column
+    return pa.StructArray.from_arrays([_rebuilt(field.type, columns) for field in kind], fields=list(kind), mask=pc.invert(column))
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> Any:

@@ -156,6 +156,16 @@ def test_keys_of_several_columns_group_as_spark_does(spark: SparkSession) -> Non
     assert sorted(map(repr, found.collect())) == sorted(repr(row).replace("count", "n.") for row in expected.collect())
 
 
+def test_keys_of_any_plain_type(spark: SparkSession) -> None:
+    frame = spark.sql(
+        "SELECT decimal(id % 3) * 1e20BD AS d, date_add(DATE'2026-01-01', int(id % 2)) AS t, id % 2 = 0 AS b, float(id % 2) AS f, "
+        "encode(string(id % 4), 'utf-8') AS x, timestamp_micros(id % 3) AS s, CAST(NULL AS void) AS v FROM range(60)"
+    )
+    for key in frame.columns:
+        found = aggregate(frame.repartition(3), keys=[key], aggregates={"n": aggregates.count()})
+        assert sorted(map(repr, found.collect())) == sorted(repr(row).replace("count", "n") for row in frame.groupBy(key).count().collect())
+
+
 def test_many_keys(spark: SparkSession) -> None:
     frame = spark.range(0, 60_000, 1, 3).select((F.col("id") % 20_011).alias("k"), (F.col("id") % 5).alias("v"))
     found = aggregate(frame, keys=["k"], aggregates={"n": aggregates.count(), "s": sketch(HyperLogLog(12), "v")}).collect()
