@@ -48,7 +48,7 @@ def kind(sketches: Any, *, on_error: OnError = "fail") -> pa.Array:
 def error(sketches: Any) -> pa.Array:
     """Return what is wrong with each row: null where it is a sound sketch, or null.
 
-    Guarantee: where it is null, each function that has an answer for the kind of the sketch gives one. It costs what reading costs.
+    Guarantee: where it is null, each function that has an answer for the kind of the sketch can read it. It costs what reading costs.
 
     Parameters
     ----------

@@ -83,6 +83,7 @@ def rates(
     never : ndarray (256,), happened : ndarray (256, 65): what a register says, see `registers`.
     """
     counts, events = np.empty((WAYS, never.size), np.int64), np.empty(happened.shape[1], np.int64)
+    shares = np.array([math.ldexp(1.0, -rank) for rank in range(events.size)])
     for i in range(states.shape[0]):
         counts[:] = 0
         for j in range(states.shape[1]):
@@ -94,16 +95,16 @@ def rates(
                 a += count * never[register]
                 for rank in range(1, events.size):
                     events[rank] += count * happened[register, rank]
-        found[i], variances[i] = most_likely(a, events)
+        found[i], variances[i] = most_likely(a, events, shares)
 
 
 @njit()
-def most_likely(a: float, events: NDArray[np.int64]) -> tuple[float, float]:
+def most_likely(a: float, events: NDArray[np.int64], shares: NDArray[np.float64]) -> tuple[float, float]:
     """See `sketches.likelihood.most_likely`."""
     total, shared = 0, 0.0
     for rank in range(1, events.size):
         total += events[rank]
-        shared += math.ldexp(1.0, -rank) * events[rank]
+        shared += shares[rank] * events[rank]
     if total == 0:
         return 0.0, 0.0
     if a <= 0.0:
@@ -113,7 +114,7 @@ def most_likely(a: float, events: NDArray[np.int64]) -> tuple[float, float]:
         excess, slope = a * rate, a
         for rank in range(1, events.size):
             if events[rank]:
-                share = math.ldexp(1.0, -rank)
+                share = shares[rank]
                 value, change = fall(rate * share)
                 excess -= events[rank] * value
                 slope -= events[rank] * change * share
@@ -124,7 +125,7 @@ def most_likely(a: float, events: NDArray[np.int64]) -> tuple[float, float]:
     information = 0.0
     for rank in range(1, events.size):
         if events[rank]:
-            y = rate * math.ldexp(1.0, -rank)
+            y = rate * shares[rank]
             value, _ = fall(y)
             information += events[rank] * value * (value + y)
     return rate, 1.0 / information if information else math.inf

@@ -14,25 +14,25 @@ __all__ = ["register"]
 def register(spark: SparkSession, on_error: OnError = "fail") -> None:
     """Make the questions to stored sketches functions of SQL in a session, by their names with ``sketch_`` before.
 
-    ================================================  ==========================================================================
-    ``sketch_kind(s)``, ``sketch_parameters(s)``       what a sketch is; parameters as JSON
-    ``sketch_error(s)``                               what is wrong with a row: null if it is sound
-    ``sketch_estimate(s)``                            the one number it stands for: double
-    ``sketch_bounds(s [, confidence])``               struct of estimate, lower, upper
-    ``sketch_contains(s, item [, hashed])``           whether a filter may hold it
-    ``sketch_frequency(s, item [, confidence [, hashed]])``  how often it came: struct of estimate, lower, upper
-    ``sketch_top(s, n [, confidence])``               the most frequent items: array of struct of item, estimate, lower, upper, guaranteed
-    ``sketch_top_at(s, n, at)``                       the same of decayed weights at an instant
-    ``sketch_heavy(s, share [, confidence])``         items that are at least a share of all
-    ``sketch_sample(s)``                              the items of a sample
-    ``sketch_quantile(s, q [, confidence])``          struct of estimate, lower, upper
-    ``sketch_rank(s, x [, confidence])``              the share of values up to x
-    ``sketch_decayed(s, at)``                         struct of count, sum, mean
-    ``sketch_union(a, b)``                            the sketch of both
-    ``sketch_union_estimate(a, b [, confidence])``    and ``sketch_intersection``, ``sketch_difference``, ``sketch_jaccard``
-    ``sketch_merge(s)``                               aggregate: the sketch of all rows of a group
-    ``sketch_merge_list(array)``                      the sketch of all in an array, such as of ``collect_list(s)``
-    ================================================  ==========================================================================
+    ::
+
+        sketch_kind(s), sketch_parameters(s)      what a sketch is; its parameters as JSON
+        sketch_error(s)                           what is wrong with a row: null if it is sound
+        sketch_estimate(s)                        the one number it stands for: double
+        sketch_bounds(s [, confidence])           struct of estimate, lower, upper
+        sketch_contains(s, item [, hashed])       whether a filter may hold it
+        sketch_frequency(s, item [, confidence [, hashed]])   how often it came: struct of estimate, lower, upper
+        sketch_top(s, n [, confidence])           the most frequent items: array of struct of item, estimate, lower, upper, guaranteed
+        sketch_top_at(s, n, at)                   the same of decayed weights at an instant
+        sketch_heavy(s, share [, confidence])     items that are at least a share of all, for certain or possibly
+        sketch_sample(s)                          the items of a sample
+        sketch_quantile(s, q [, confidence])      struct of estimate, lower, upper
+        sketch_rank(s, x [, confidence])          the share of values up to x, likewise
+        sketch_decayed(s, at)                     struct of count, sum, mean
+        sketch_union(a, b)                        the sketch of both
+        sketch_union_estimate(a, b [, confidence]), and sketch_intersection, sketch_difference, sketch_jaccard
+        sketch_merge(s)                           aggregate: the sketch of all rows of a group
+        sketch_merge_list(array)                  the sketch of all in an array, such as of collect_list(s)
 
     Guarantee: the answers of `sketches.functions`, in which what each promises is said. Arguments may be given by name, ``confidence =>
     0.99``. Items come back as strings. `spark_ext.sketching.functions` has the same for DataFrames.
@@ -40,7 +40,8 @@ def register(spark: SparkSession, on_error: OnError = "fail") -> None:
     A literal has the type that SQL gives it, and 5 is an int: in a sketch of a bigint column ask for ``5L``. ``sketch_merge`` takes what
     comes batch by batch, so a group may be of any size, but Spark allows no aggregate of its own beside it, no window and no ``FILTER``,
     and gives no row for no rows without ``GROUP BY``; where one of these matters, and the sketches of a group fit into one row of 2 GB,
-    write ``sketch_merge_list(collect_list(s))``. Rows in errors are counted within the batch that Spark made, for ``sketch_merge`` within
+    write ``sketch_merge_list(collect_list(s))``. It is also several times as fast where groups are many and small: a group costs Spark
+    some 0.5 ms in ``sketch_merge``. Rows in errors are counted within the batch that Spark made, for ``sketch_merge`` within
     the group.
 
     Parameters
