@@ -1,9 +1,9 @@
-"""Numbers of keys: a dict over the rows, call by call, says the same; compiled or not, whatever the types."""
+"""Keys by number: against a dict of Python objects, in blocks, of all types."""
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,96 +13,142 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketches import places, places_kernel, places_plain
-from sketches.jit import HAS_NUMBA
+from sketches import key_columns
+from sketches.errors import SketchError
 from sketches.places import Places
+from tests.unit.test_sketch_numbered_states import use_plain
 
-KINDS: dict[str, tuple[pa.DataType, list[Any]]] = {
-    "int64": (pa.int64(), [0, -1, 2**63 - 1, -(2**63), 7]),
-    "int8": (pa.int8(), [0, -128, 127]),
+TYPES: dict[str, tuple[pa.DataType, list[Any]]] = {
+    "int64": (pa.int64(), [0, 1, -1, 2**63 - 1, -(2**63), 1 << 40]),
+    "int32": (pa.int32(), [0, 5, -5, 2**31 - 1]),
+    "int8": (pa.int8(), [0, 5, -128]),
+    "uint64": (pa.uint64(), [0, 2**64 - 1, 2**63]),
     "bool": (pa.bool_(), [True, False]),
-    "double": (pa.float64(), [0.0, -0.0, float("nan"), float("inf"), 1e-320]),
-    "float": (pa.float32(), [0.0, -0.0, float("nan"), 1.5]),
-    "date": (pa.date32(), [date(1969, 12, 31), date(2026, 1, 1)]),
-    "timestamp": (pa.timestamp("us", "UTC"), [datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC)]),
-    "string": (pa.string(), ["", "a", "a\0", "ä", "long" * 9]),
-    "binary": (pa.binary(), [b"", b"a", b"\xff"]),
-    "decimal": (pa.decimal128(38, 2), [Decimal("1.00"), Decimal("-1.00"), Decimal(10) ** 30]),
-    "struct": (pa.struct([("x", pa.int32()), ("y", pa.string())]), [{"x": 1, "y": "a"}, {"x": None, "y": None}, {"x": 1, "y": "b"}]),
-    "null": (pa.null(), []),
+    "double": (pa.float64(), [0.0, 1.5, -2.25, math.inf]),
+    "float": (pa.float32(), [0.0, 1.5, -2.25, math.inf]),
+    "half": (pa.float16(), [np.float16(0.0), np.float16(1.5)]),
+    "date": (pa.date32(), [date(1970, 1, 1), date(1960, 2, 29), date(2030, 1, 1)]),
+    "date64": (pa.date64(), [date(1970, 1, 1), date(1960, 2, 29)]),
+    "timestamp": (pa.timestamp("us", "UTC"), [datetime(2020, 1, 1, tzinfo=UTC), datetime(1950, 1, 1, 1, 1, 1, 7, tzinfo=UTC)]),
+    "seconds": (pa.timestamp("s"), [datetime(2020, 1, 1), datetime(1950, 1, 1)]),  # noqa: DTZ001 (no zone, on purpose)
+    "duration": (pa.duration("us"), [timedelta(1), timedelta(0), timedelta(microseconds=-7)]),
+    "string": (pa.string(), ["", "a", "a\0", "ä" * 20, "abcdefgh", "abcdefgi"]),
+    "large string": (pa.large_string(), ["", "a", "b"]),
+    "string view": (pa.string_view(), ["", "a", "a long one that is not inline"]),
+    "binary": (pa.binary(), [b"", b"\0", b"\0\0", b"\xff" * 9]),
+    "fixed": (pa.binary(3), [b"abc", b"abd"]),
+    "decimal": (pa.decimal128(20, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal(0)]),
+    "null": (pa.null(), [None]),
 }
 
 
-def plain(value: Any) -> Any:
-    """Return what is equal where the keys are."""
-    if isinstance(value, dict):
-        return tuple(map(plain, value.values()))
-    if isinstance(value, float):
-        return "nan" if math.isnan(value) else value + 0.0
-    return value
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "plain":
+        use_plain(monkeypatch, key_columns)
+    return str(request.param)
 
 
-def check(kinds: list[str], calls: list[list[tuple[Any, ...]]]) -> None:
-    types = [KINDS[kind][0] for kind in kinds]
-    found, known = Places(types), dict[Any, int]()
-    for rows in calls:
-        columns = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(types)]
-        expected = [known.setdefault(tuple(map(plain, row)), len(known)) for row in rows]
-        assert found.numbers(columns).tolist() == expected
-    assert len(found) == len(known)
-    keys = list(zip(*(column.to_pylist() for column in found.distinct()), strict=True))
-    assert [tuple(map(plain, key)) for key in keys] == list(known)
-    assert all(math.copysign(1, part) == 1 for key in keys for part in key if isinstance(part, float) and part == 0)
+@pytest.mark.parametrize(("kind", "values"), TYPES.values(), ids=TYPES)
+@pytest.mark.parametrize("nulls", [False, True], ids=["", "nulls"])
+def test_keys_of_all_types_are_numbered_as_a_dict_would(kind: pa.DataType, values: list[Any], nulls: bool) -> None:
+    dice, places, model = np.random.default_rng(1), Places(), dict[Any, int]()
+    stock = [*values, None] if nulls else values
+    for size in (1, 0, 5, 40):
+        block = [stock[place] for place in dice.integers(0, len(stock), size)]
+        column = pa.array([stock[0], *block, stock[-1]], kind)[1:-1]  # with an offset
+        wanted = [model.setdefault(value, len(model)) for value in column.to_pylist()]
+        assert places.numbers(column).tolist() == wanted
+        assert len(places) == len(model)
+    assert places.keys().to_pylist() == list(model)
+    if "large" not in str(kind) and "view" not in str(kind):
+        assert places.keys().type == kind
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.data())
-def test_numbers_are_those_of_a_dict(data: st.DataObject) -> None:
-    kinds = data.draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3))
-    row = st.tuples(*(st.sampled_from([None, *KINDS[kind][1]]) for kind in kinds))
-    check(kinds, data.draw(st.lists(st.lists(row, max_size=12), min_size=1, max_size=4)))
+def test_dictionaries_chunks_and_numpy_are_the_same_keys() -> None:
+    places = Places()
+    assert places.numbers(pa.array(["b", "a", None])).tolist() == [0, 1, 2]
+    assert places.numbers(pa.array(["a", "x", "a"]).dictionary_encode()).tolist() == [1, 3, 1]
+    assert places.numbers(pa.chunked_array([pa.array(["y"]).dictionary_encode(), pa.array(["b"]).dictionary_encode()])).tolist() == [4, 0]
+    assert places.numbers(pa.chunked_array([["z"], [], ["a"]])).tolist() == [5, 1]
+    assert places.numbers(pa.chunked_array([], pa.string())).tolist() == []
+    assert places.numbers(np.array(["a", "new", "a\0b", ""])).tolist() == [1, 6, 7, 8]
+    assert places.numbers(pa.array(["not", "", "used"])[1:2].dictionary_encode()).tolist() == [8]
+    assert places.keys().to_pylist() == ["b", "a", None, "x", "y", "z", "new", "a\0b", ""]
+    ints = Places()
+    assert ints.numbers(np.array([5, 6, 5])).tolist() == [0, 1, 0]
+    assert ints.numbers(np.array([6, 7], ">i8")).tolist() == [1, 2]
+    assert ints.numbers(pa.array([7, None, 5])).tolist() == [2, 3, 0]
+    times = Places()
+    assert times.numbers(np.array(["2020-01-01", "NaT", "2020-01-01"], "M8[us]")).tolist() == [0, 1, 0]
+    assert times.keys().to_pylist() == [datetime(2020, 1, 1), None]  # noqa: DTZ001 (NumPy has no zones)
 
 
-@pytest.mark.parametrize("kind", ["int64", "string"])
-def test_many_keys_over_many_calls(kind: str) -> None:
-    random = np.random.default_rng(3)
-    found, known = Places([KINDS[kind][0]]), dict[Any, int]()
-    for _ in range(4):
-        rows = random.integers(0, 30_000, 40_000).tolist()
-        values = rows if kind == "int64" else [str(row) for row in rows]
-        assert found.numbers([pa.chunked_array([values[:10], values[10:]], KINDS[kind][0])]).tolist() == [
-            known.setdefault(value, len(known)) for value in values
-        ]
-    assert found.distinct()[0].to_pylist() == list(known)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_nan_and_one_zero(dtype: Any) -> None:
+    places = Places()
+    odd = np.array([0x7FC00001, 0xFFC00000], np.uint32).view(np.float32).astype(dtype)
+    assert places.numbers(np.array([np.nan, -0.0, 0.0, *odd, 1.0], dtype)).tolist() == [0, 1, 1, 0, 0, 2]
+    assert repr(places.keys().to_pylist()) == "[nan, 0.0, 1.0]"
 
 
-def test_values_of_one_hash_are_two_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "hashes", lambda values: np.zeros(len(values), np.uint64))
-    found, seen = Places([pa.string()]), list[str | None]()
-    for call in (["a", "b", None, "a"], ["c", "b", "a", None, "d"]):
-        numbers = found.numbers([pa.array(call)])
-        seen = found.distinct()[0].to_pylist()
-        assert [seen[number] for number in numbers] == call
-    assert sorted(map(str, seen)) == ["None", "a", "b", "c", "d"]
+def test_several_columns_are_one_key() -> None:
+    dice, places, model = np.random.default_rng(2), Places(), dict[Any, int]()
+    for size in (3, 2000, 2000):
+        numbers, names = dice.integers(0, 30, size), pa.array(dice.choice(["a", "b", ""], size).tolist())
+        days = pa.array([None if day == 3 else day for day in dice.integers(0, 5, size).tolist()], pa.int32())
+        rows = zip(numbers.tolist(), names.to_pylist(), days.to_pylist(), strict=True)
+        assert places.numbers(numbers, names, days).tolist() == [model.setdefault(row, len(model)) for row in rows]
+    assert [tuple(row.values()) for row in places.keys().to_pylist()] == list(model)
+    assert [column.type for column in places.columns()] == [pa.int64(), pa.string(), pa.int32()]
+    assert list(zip(*(column.to_pylist() for column in places.columns()), strict=True)) == list(model)
 
 
-@pytest.mark.skipif(not HAS_NUMBA, reason="there is nothing to compare NumPy with")
-@pytest.mark.parametrize("nulls", [False, True])
-def test_numpy_alone_gives_the_same(nulls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(4)
-    calls = [pa.array(random.integers(0, 3_000, 20_000), mask=random.random(20_000) < 0.1 if nulls else None) for _ in range(3)]
-    compiled, other = Places([pa.int64()]), Places([pa.int64()])
-    ours = [compiled.numbers([call]) for call in calls]
-    assert places._place is places_kernel.place
-    monkeypatch.setattr(places, "_place", places_plain.place)
-    monkeypatch.setattr(places, "_index", places_plain.index)
-    for call, expected in zip(calls, ours, strict=True):
-        np.testing.assert_array_equal(other.numbers([call]), expected)
-    assert other.distinct()[0].equals(compiled.distinct()[0])
+@pytest.mark.parametrize("texts", [False, True], ids=["words", "texts"])
+def test_tables_grow(texts: bool) -> None:
+    dice, places, model = np.random.default_rng(3), Places(), dict[Any, int]()
+    for block in range(3):
+        keys = dice.integers(0, 4000, 5000) * (1 << 40) * (block or 1)
+        column = pa.array([f"key {key}" if key else None for key in keys.tolist()]) if texts else pa.array(keys, mask=keys == 0)
+        assert places.numbers(column).tolist() == [model.setdefault(key, len(model)) for key in column.to_pylist()]
+    assert places.keys().to_pylist() == list(model)
 
 
-def test_slices_and_no_rows() -> None:
-    found = Places([pa.int64()])
-    assert found.numbers([pa.array([1, None, 2]).slice(1)]).tolist() == [0, 1]
-    assert found.numbers([pa.array([], pa.int64())]).tolist() == []
-    assert found.distinct()[0].to_pylist() == [None, 2]
+@given(blocks=st.lists(st.lists(st.none() | st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), max_size=30), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_any_integers(blocks: list[list[int | None]]) -> None:
+    places, model = Places(), dict[Any, int]()
+    for block in blocks:
+        assert places.numbers(pa.array(block, pa.int64())).tolist() == [model.setdefault(key, len(model)) for key in block]
+    assert places.keys().to_pylist() == list(model)
+
+
+@given(blocks=st.lists(st.lists(st.none() | st.binary(max_size=20) | st.sampled_from([b"12345678", b"12345679"]), max_size=30), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes(blocks: list[list[bytes | None]]) -> None:
+    places, model = Places(), dict[Any, int]()
+    for block in blocks:
+        assert places.numbers(pa.array(block, pa.binary())).tolist() == [model.setdefault(key, len(model)) for key in block]
+    assert places.keys().to_pylist() == list(model)
+
+
+def test_what_are_no_keys_is_refused_and_nothing_is_numbered() -> None:
+    places = Places()
+    assert places.keys().to_pylist() == []
+    assert places.columns()[0].to_pylist() == []
+    with pytest.raises(SketchError, match="cannot use argument 'keys': expected some columns of equal length, got 2 of lengths 2, 1"):
+        places.numbers(np.array([1, 2]), np.array([1]))
+    for wrong, got in (([1, 2], "list"), (np.array([None]), "an array of object"), (np.array([1j]), "an array of complex128")):
+        with pytest.raises(SketchError, match=f"cannot use argument 'keys': expected an array of integers, .+, got {got}"):
+            places.numbers(wrong)
+    with pytest.raises(SketchError, match=r"expected keys of one value each, got struct<a: int64>; give their fields as columns"):
+        places.numbers(pa.array([{"a": 1}]))
+    assert len(places) == 0
+    places.numbers(np.array([1, 2]), np.array([1, 1]))
+    with pytest.raises(SketchError, match="cannot use argument 'keys': expected keys of type int64, got int32; cast them, or take other"):
+        places.numbers(np.array([1, 3]), np.array([1, 1], np.int32))
+    with pytest.raises(SketchError, match="cannot use argument 'keys': expected 2 columns of equal length, got 1 of lengths 1"):
+        places.numbers(np.array([1]))
+    with pytest.raises(SketchError, match="cannot use argument 'keys'"):
+        places.numbers()
+    assert len(places) == 2
