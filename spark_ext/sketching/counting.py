@@ -42,7 +42,7 @@ def counted(layout: Layout, rows: DataFrame, names: Sequence[str]) -> tuple[Layo
 def _over_counts(one: Aggregate, name: str) -> Aggregate:
     if isinstance(one, Count) and one.column is None:
         return Sum(NUMBER)
-    if isinstance(one, SketchOf) and one.weights is None:
+    if type(one) is SketchOf and one.weights is None:
         if isinstance(one.template, ONCE):
             return one
         if isinstance(one.template, WEIGHED) and not one.template.parameters.get("conservative"):

@@ -22,7 +22,7 @@ from spark_ext.windows.aggregates.aggregate import Aggregate, Types
 from spark_ext.windows.aggregates.columns import column_name, type_of
 from spark_ext.windows.aggregates.reduce import narrow
 
-__all__ = ["SketchOf", "sketch"]
+__all__ = ["BINARY", "SketchOf", "check_template", "sees_hashes", "sketch"]
 
 BINARY: Final = pa.binary()
 NUMBERS_ONLY: Final = (Quantiles, DecayingWindow)  # they refuse NaN and infinities
@@ -65,10 +65,7 @@ def sketch(template: Sketch, column: str, *, weights: str | None = None, times: 
     >>> sketch(HyperLogLog(12), "visitor")
     sketch(HyperLogLog(precision=12, hash='xxh64'), 'visitor')
     """
-    try:
-        numbered(template)
-    except SketchError as error:
-        raise SettingsError("build", "aggregate", "sketch", expected=error.expected, got=error.got, todo=error.todo) from error
+    check_template(template)
     column_name(column, "sketch")
     if times is not None and not isinstance(template, TimedSketch):
         raise _refused("no times", repr(times), f"{template.KIND!r} does not look at them", "leave times out")
@@ -80,6 +77,19 @@ def sketch(template: Sketch, column: str, *, weights: str | None = None, times: 
         except SketchError as error:
             raise _refused("no weights", repr(weights), f"{template.KIND!r} has none", "leave weights out") from error
     return SketchOf(template, column, weights, times, hashed)
+
+
+def check_template(template: Sketch) -> None:
+    """Refuse what is no empty sketch, or one that has keys or a clock of its own.
+
+    Raises
+    ------
+    SettingsError
+    """
+    try:
+        numbered(template)
+    except SketchError as error:
+        raise SettingsError("build", "aggregate", "sketch", expected=error.expected, got=error.got, todo=error.todo) from error
 
 
 def sees_hashes(template: Sketch) -> bool:

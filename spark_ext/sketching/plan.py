@@ -114,7 +114,7 @@ def _laid_out(frame: DataFrame, keys: Sequence[str], aggregates: Mapping[str, Ag
 
 def _hashed(one: Aggregate, frame: DataFrame) -> tuple[Aggregate, dict[str, Column]]:
     """Let the JVM hash what a sketch only sees the hash of, where the value would be more than a word."""
-    if not isinstance(one, SketchOf) or one.hashed or not sees_hashes(one.template):
+    if type(one) is not SketchOf or one.hashed or not sees_hashes(one.template):
         return one, {}
     kind = frame.schema[one.column].dataType
     if not isinstance(kind, StringType | BinaryType | StructType | DecimalType):
@@ -132,8 +132,8 @@ def _result(place: str, one: Aggregate | None) -> Column:
 def _added_up(one: Aggregate | None) -> dict[str, str]:
     """Return the metadata that say how results of parts make the result of the whole; none where they do not."""
     match one:
-        case SketchOf(template):
-            return measure_of(template).metadata
+        case SketchOf():
+            return measure_of(one.template).metadata
         case Count() | Sum():
             return Measure("sum").metadata
         case Extreme(_, largest):
@@ -143,4 +143,4 @@ def _added_up(one: Aggregate | None) -> dict[str, str]:
 
 def _needs_times(one: Aggregate) -> bool:
 
-    return isinstance(one, Edge | Collect) or (isinstance(one, SketchOf) and isinstance(one.template, TimedSketch) and one.times is None)
+    return isinstance(one, Edge | Collect) or (type(one) is SketchOf and isinstance(one.template, TimedSketch) and one.times is None)
