@@ -20,7 +20,7 @@ from deltalake import DeltaTable, write_deltalake
 from rich.console import Console
 
 from jobs.web_analytics.check import Answer, exact, prove, summarise
-from jobs.web_analytics.check.claims import ALWAYS, allowed, hold
+from jobs.web_analytics.check.claims import ALWAYS, allowed, hold, shared_confidence
 from jobs.web_analytics.check.fates import fates
 from jobs.web_analytics.check.proof import Promise, Result
 from jobs.web_analytics.check.records import VISIT, parse_changes, parse_visits
@@ -100,12 +100,19 @@ def test_quantiles_are_values_with_enough_at_or_below_them(day: pd.DataFrame) ->
 
 def test_overlap_is_that_of_sets(day: pd.DataFrame) -> None:
     sets = {section: set(some) for section, some in day.groupby("section", observed=True)["visitor"]}
-    found = exact.overlap(day, "section", [("news", "sport"), ("news", "nowhere")])
     both, either = sets["news"] & sets["sport"], sets["news"] | sets["sport"]
-    assert rows_of(found) == [
-        {"one": "news", "other": "sport", "exact": len(both), "jaccard": len(both) / len(either)},
-        {"one": "news", "other": "nowhere", "exact": 0, "jaccard": 0.0},
-    ]
+    pairs: list[tuple[object, object]] = [("news", "sport"), ("news", "nowhere")]
+    assert exact.overlap(day, "section", pairs)["exact"].tolist() == [len(both), 0]
+    assert exact.overlap(day, "section", pairs, as_share=True)["exact"].tolist() == [len(both) / len(either), 0]
+
+
+def test_the_busiest_unlisted_page_is_looked_for_in_each_group(day: pd.DataFrame) -> None:
+    every = exact.counts(day, ["hour", "page"]).astype({"page": object})
+    listed = every.sort_values("exact").groupby("hour").tail(3)
+    found = exact.unlisted(day, listed[["hour", "page"]], "hour")
+    ranked = every.groupby("hour")["exact"].apply(lambda some: sorted(some, reverse=True)[3])
+    assert dict(zip(found["hour"], found["exact"], strict=True)) == ranked.to_dict()
+    assert set(exact.unlisted(day, every[["hour", "page"]], "hour")["exact"]) == {0}, "all are listed"
 
 
 def test_sessions_end_where_a_gap_begins(day: pd.DataFrame) -> None:
@@ -128,8 +135,9 @@ def test_sessions_end_where_a_gap_begins(day: pd.DataFrame) -> None:
     found = exact.sessions(day, gap=gap)
     columns = ["visitor", "window_start", "window_end", "views", "pages", "spent_ms"]
     assert sorted(map(tuple, found[columns].astype(object).to_numpy().tolist())) == sorted(expected)
-    means = exact.session_mean(found, "views")
-    assert means["exact"].iloc[0] == found.loc[found["window_start"].dt.floor("h") == means["hour"].iloc[0], "views"].mean()
+    shares = exact.bounces(found.assign(hour=found["window_start"].dt.floor("h")), ["hour"])
+    first = found[found["window_start"].dt.floor("h") == shares["hour"].iloc[0]]
+    assert shares["exact"].iloc[0] == (first["views"] == 1).mean()
 
 
 def test_a_visit_exactly_one_gap_later_begins_a_session() -> None:
@@ -231,6 +239,17 @@ def test_with_a_confidence_too_many_rows_fail() -> None:
         assert (not hold(answer(4, 6, 0.95, 1_000), exact_ones).mismatches) == ok
 
 
+def test_groups_that_share_their_luck_may_all_be_outside_but_not_of_the_widest_bounds() -> None:
+    exact_ones = exact_counts(value=7)
+    shared = answer(4, 6, 0.95)
+    frame = shared.frame.assign(least=1.0, most=9.0)
+    claim = hold(replace(shared, frame=frame), exact_ones)
+    assert (claim.outside, claim.allowed, claim.mismatches) == (10, 10, ())
+    frame.loc[2, "most"] = 6.5
+    assert [text for text in hold(replace(shared, frame=frame), exact_ones).mismatches if "page /2" in text]
+    assert 12 * (1 - shared_confidence(12)) == pytest.approx(1e-6)
+
+
 def test_a_group_that_one_side_lacks_is_a_mismatch() -> None:
     assert any("/9): expected an answer, got none" in text for text in hold(answer(0, 9, rows=9), exact_counts()).mismatches)
     assert any("/9): expected an exact answer, got none" in text for text in hold(answer(0, 9), exact_counts(9)).mismatches)
@@ -316,21 +335,27 @@ def facts(out: Path) -> pd.DataFrame:
 
 
 def right_answers(out: Path) -> list[Answer]:
-    rows, listed = facts(out), facts(out)
+    rows = facts(out)
+    began = exact.sessions(rows, gap=timedelta(minutes=30))
+    began["hour"] = began["window_start"].dt.floor("h")
     every = {
         "views by minute, page": exact.counts(rows, ["minute", "page"]),
         "visitors by hour": exact.distinct(rows, ["hour"]),
         "visitors by day": exact.distinct(rows, ["day"]),
-        "views of listed pages by minute, page": exact.counts(listed, ["minute", "page"]).head(20),
-        "weight of listed pages": exact.decayed(rows, [rows["minute"].iloc[-1]], half_life=timedelta(minutes=10)).head(3),
-        "quantiles of time spent by hour, q": exact.quantiles(rows, ["hour"], "duration_ms", [0.5]),
+        "views of a listed page by minute, page": exact.counts(rows, ["minute", "page"]).head(20),
+        "weight of a listed page": exact.decayed(rows, [rows["minute"].iloc[-1]], half_life=timedelta(minutes=10)).head(3),
+        "time spent by hour, q": exact.quantiles(rows, ["hour"], "duration_ms", [0.5]),
         "visitors in common by section": exact.overlap(rows, "section", [("news", "sport")]),
-        "views of a session by hour": exact.session_mean(exact.sessions(rows, gap=timedelta(minutes=30)), "views"),
+        "share of visitors in common by section": exact.overlap(rows, "section", [("news", "sport")], as_share=True),
+        "sessions by hour": exact.counts(began, ["hour"]),
+        "sessions of one view by hour": exact.bounces(began, ["hour"]),
+        "views of a session by hour, q": exact.quantiles(began, ["hour"], "views", [0.9]),
+        "views of a sampled session": began[["visitor", "window_start"]].assign(exact=began["views"]).head(9),
     }
     found = []
     for name, frame in every.items():
         numbers = frame["exact"].astype(float)
-        keys = [column for column in frame if column not in {"exact", "jaccard"}]
+        keys = [column for column in frame if column != "exact"]
         found.append(Answer(name, keys, frame[keys].assign(estimate=numbers, lower=numbers, upper=numbers)))
     return found
 

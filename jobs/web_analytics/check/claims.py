@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-__all__ = ["ALWAYS", "Answer", "Claim", "allowed", "hold"]
+__all__ = ["ALWAYS", "Answer", "Claim", "allowed", "hold", "shared_confidence"]
 
 ALWAYS: Final = 1.0
 FALSE_ALARM: Final = 1e-6  # how likely a claim fails though all is well
@@ -28,7 +28,8 @@ class Answer:
     keys : sequence of str
         Columns that name a group.
     frame : DataFrame
-        `keys`, and the numbers ``estimate``, ``lower``, ``upper``.
+        `keys`, and the numbers ``estimate``, ``lower``, ``upper``; where groups share what they are made of, and thereby their luck,
+        also ``least`` and ``most``: bounds that hold for all groups together but once in a million times, see `shared_confidence`.
     confidence : float
         With which the bounds hold; `ALWAYS` if there is no chance in it.
     """
@@ -52,7 +53,7 @@ class Claim:
     outside : int
         Those in which the exact number is not within the bounds.
     allowed : int
-        As many may be outside.
+        As many may be outside: all of them where groups share their luck, as then those wider bounds must hold.
     mismatches : sequence of str
         Groups that only one side has, and if too many are outside the first of these; empty if the claim holds.
     frame : DataFrame
@@ -98,6 +99,9 @@ def hold(answer: Answer, exact: pd.DataFrame, *, subset: bool = False) -> Claim:
     most = 0 if answer.confidence == ALWAYS else allowed(len(both), 1 - answer.confidence)
     outside = int((~inside).sum())
     sides = {"left_only": "an exact answer, got none", "right_only": "an answer, got none"}
+    beyond = both.iloc[:0]
+    if {"least", "most"} <= set(both):
+        most, beyond = len(both), both[(both["exact"] < both["least"]) | (both["exact"] > both["most"])]
     texts = [f"{answer.name} {_name(keys, row)}: expected {sides[str(row['_merge'])]}" for row in lost.head(SHOWN).to_dict("records")]
     if outside > most:
         texts.append(f"{answer.name}: expected at most {most:,} of {len(both):,} outside of their bounds, got {outside:,}")
@@ -105,14 +109,23 @@ def hold(answer: Answer, exact: pd.DataFrame, *, subset: bool = False) -> Claim:
             f"{answer.name} {_name(keys, row)}: expected {row['exact']:,} within {row['lower']:,} and {row['upper']:,}"
             for row in both[~inside].head(SHOWN).to_dict("records")
         ]
+    texts += [
+        f"{answer.name} {_name(keys, row)}: expected {row['exact']:,} within {row['least']:,} and {row['most']:,}, the widest bounds"
+        for row in beyond.head(SHOWN).to_dict("records")
+    ]
     frame = both[[*keys, "estimate", "exact", "lower", "upper"]].assign(inside=inside)
     return Claim(answer.name, answer.confidence, len(both), outside, most, tuple(texts), frame.reset_index(drop=True))
+
+
+def shared_confidence(rows: int) -> float:
+    """Return the confidence of each of `rows` bounds with which all of them hold but once in a million times, whatever they share."""
+    return 1 - FALSE_ALARM / max(1, rows)
 
 
 def allowed(rows: int, risk: float, *, false_alarm: float = FALSE_ALARM) -> int:
     """Return the least number that is exceeded with a probability of at most `false_alarm` if each of `rows` fails with `risk`.
 
-    Independently, that is: rows that share visitors share some of their luck, so it is a yardstick, not a theorem.
+    Independently, that is: of rows that share much it says nothing, see `shared_confidence`.
 
     Examples
     --------

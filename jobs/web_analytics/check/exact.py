@@ -11,7 +11,7 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 
-__all__ = ["counts", "decayed", "distinct", "overlap", "quantiles", "session_mean", "sessions", "with_times"]
+__all__ = ["bounces", "counts", "decayed", "distinct", "overlap", "quantiles", "sessions", "unlisted", "with_times"]
 
 EXACT = "exact"
 
@@ -55,13 +55,13 @@ def quantiles(visits: pd.DataFrame, keys: Sequence[str], column: str, qs: Sequen
     return pd.concat(parts, ignore_index=True)
 
 
-def overlap(visits: pd.DataFrame, column: str, pairs: Sequence[tuple[object, object]]) -> pd.DataFrame:
-    """Count the visitors that two groups have in common, and their share of all in either: ``one``, ``other``, ``exact``, ``jaccard``."""
+def overlap(visits: pd.DataFrame, column: str, pairs: Sequence[tuple[object, object]], *, as_share: bool = False) -> pd.DataFrame:
+    """Count the visitors that two groups have in common, or say which share that is of all in either: ``one``, ``other``, ``exact``."""
     groups: dict[object, set[object]] = {key: set(visitors) for key, visitors in visits.groupby(column, observed=True)["visitor"]}
     found = []
     for one, other in pairs:
         a, b = groups.get(one, set()), groups.get(other, set())
-        found.append({"one": one, "other": other, EXACT: len(a & b), "jaccard": len(a & b) / max(1, len(a | b))})
+        found.append({"one": one, "other": other, EXACT: len(a & b) / max(1, len(a | b)) if as_share else len(a & b)})
     return pd.DataFrame(found)
 
 
@@ -86,7 +86,26 @@ def sessions(visits: pd.DataFrame, *, gap: timedelta) -> pd.DataFrame:
     return found.drop(columns="last").reset_index(drop=True)
 
 
-def session_mean(sessions: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the mean of a column over the sessions that began in an hour."""
-    hour = sessions["window_start"].dt.floor("h").rename("hour")
-    return sessions.groupby(hour)[column].mean().rename(EXACT).reset_index()
+def bounces(sessions: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Return the share of sessions that are one view."""
+    found: pd.DataFrame = (sessions["views"] == 1).groupby([sessions[key] for key in keys]).mean().rename(EXACT).reset_index()
+    return found
+
+
+def unlisted(visits: pd.DataFrame, listed: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return how many views the busiest page has that is not in the list of its group.
+
+    Parameters
+    ----------
+    visits : DataFrame
+        Of the visits.
+    listed : DataFrame
+        ``page`` by `by`: what is listed.
+    by : str
+        Column of times that groups.
+    """
+    every = counts(visits, [by, "page"]).astype({"page": object})
+    both = every.merge(listed.astype({"page": object}), how="left", on=[by, "page"], indicator="is_listed")
+    rest = both[EXACT].where(both["is_listed"] == "left_only", 0)
+    found: pd.DataFrame = rest.groupby(both[by]).max().rename(EXACT).reset_index()
+    return found

@@ -30,6 +30,12 @@ __all__ = ["Promise", "Result", "Step", "check", "prove"]
 PLACE: Final = ["partition", "offset"]
 TABLE_OF: Final = {"accepted": "visits", "duplicate": "repeated_visits", "late": "late_visits"}
 PIPELINE: Final = "web_analytics/visits"
+SUBSETS: Final = {
+    "views of a listed page",
+    "views of any page",
+    "weight of a listed page",
+    "views of a sampled session",
+}  # not of all groups
 OFTEN_SHARED: Final = ["visitor", "session", "page", "section", "referrer", "country", "agent"]
 
 
@@ -123,6 +129,7 @@ def prove(
 
     unread = int((batch_of(records, log) == len(log.ends)).sum())
     sessions = exact.sessions(facts, gap=promise.gap)
+    began = sessions.assign(hour=sessions["window_start"].dt.floor("h"))
     steps = [
         Step("records in batches", len(records), [f"offset log: expected every record in a batch, got {unread:,} in none"] * (unread > 0)),
         _step("watermarks", "offset log", _by_batch(planned), _by_batch(log.watermarks_ms), ["batch"]),
@@ -132,13 +139,15 @@ def prove(
         _step("sessions", "sessions", sessions, _read(out, "sessions"), ["visitor", "window_start"]),
         *_pages(parse_changes(changes), facts, _read(out, "pages")),
     ]
-    claims = [hold_against(facts, sessions, answer, promise=promise) for answer in answers]
+    claims = [hold_against(facts, began, answer, promise=promise) for answer in answers]
     found = {fate: len(tables[table]) for fate, table in TABLE_OF.items()} | {"dead": len(tables["dead_letters"])}
     return Result(len(records), found, steps, claims)
 
 
 def hold_against(facts: pd.DataFrame, sessions: pd.DataFrame, answer: Answer, *, promise: Promise) -> Claim:
-    """Hold one answer against the exact one of its question.
+    """Hold one answer against the exact one of its question, which its name says: ``<question> by <column>, <column>``.
+
+    Sessions have the ``hour`` in which they began. Of pairs, by what they are groups.
 
     Raises
     ------
@@ -151,14 +160,23 @@ def hold_against(facts: pd.DataFrame, sessions: pd.DataFrame, answer: Answer, *,
     asked: dict[str, Callable[[], pd.DataFrame]] = {
         "views": partial(exact.counts, facts, by),
         "visitors": partial(exact.distinct, facts, by),
-        "views of listed pages": partial(exact.counts, facts, by),
-        "views of a page from a country": partial(exact.counts, facts, by),
-        "weight of listed pages": lambda: exact.decayed(facts, sorted(set(frame["instant"])), half_life=promise.half_life),
-        "quantiles of time spent": lambda: exact.quantiles(facts, by[:-1], "duration_ms", sorted(set(frame["q"]))),
-        "visitors in common": lambda: exact.overlap(facts, by[0], list(zip(frame["one"], frame["other"], strict=True))),
-        "views of a session": partial(exact.session_mean, sessions, "views"),
+        "views of a listed page": partial(exact.counts, facts, by),
+        "views of any page": partial(exact.counts, facts, by),
+        "most views of an unlisted page": lambda: exact.unlisted(facts, frame[[*by, "page"]].explode("page"), by[0]),
+        "weight of a listed page": lambda: exact.decayed(facts, sorted(set(frame["instant"])), half_life=promise.half_life),
+        "time spent": lambda: exact.quantiles(facts, by[:-1], "duration_ms", sorted(set(frame["q"]))),
+        "visitors in common": lambda: exact.overlap(facts, by[0], _pairs(frame)),
+        "share of visitors in common": lambda: exact.overlap(facts, by[0], _pairs(frame), as_share=True),
+        "sessions": partial(exact.counts, sessions, by),
+        "views of a session": lambda: exact.quantiles(sessions, by[:-1], "views", sorted(set(frame["q"]))),
+        "views of a sampled session": lambda: sessions.assign(exact=sessions["views"]),
+        "sessions of one view": partial(exact.bounces, sessions, by),
     }
-    return hold(answer, asked[question](), subset="listed" in question)
+    return hold(answer, asked[question](), subset=question in SUBSETS)
+
+
+def _pairs(frame: pd.DataFrame) -> list[tuple[object, object]]:
+    return list(zip(frame["one"], frame["other"], strict=True))
 
 
 def _ledger(good: pd.DataFrame, bad: pd.DataFrame, log: OffsetLog, ledger: pd.DataFrame) -> Step:

@@ -33,8 +33,12 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
     for claim in result.claims:
         promised = "always" if claim.confidence == ALWAYS else f"{claim.confidence:.0%}"
         outside = _coloured(claim.outside, claim.allowed)
-        claims.add_row(claim.name, promised, f"{claim.rows:,}", outside, f"{claim.allowed:,}", f"{claim.worst:.2%}")
-    claims.caption = "may be: as many that more would happen once in a million times, were answers independent"
+        most = "any" if 0 < claim.rows == claim.allowed else f"{claim.allowed:,}"
+        claims.add_row(claim.name, promised, f"{claim.rows:,}", outside, most, f"{claim.worst:.2%}")
+    claims.caption = (
+        "may be: more than that would happen once in a million times; any: groups have visitors in common, and err together, "
+        "so wider bounds of all of them must hold that fail once in a million times"
+    )
     screen.print(claims)
     total = sum(result.fates.values())
     parts = " + ".join(f"{count:,} {fate}" for fate, count in result.fates.items())
