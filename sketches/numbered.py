@@ -39,6 +39,7 @@ FAST: Final = {
     "misra_gries": "sketches.numbered_hot.NumberedHotLists",
     "space_saving": "sketches.numbered_hot.NumberedHotLists",
     "reservoir": "sketches.numbered_reservoir.reservoirs",
+    "decaying": "sketches.numbered_decaying.NumberedDecaying",
 }
 """By kind: what is faster than `Objects`; imported when it is asked for."""
 

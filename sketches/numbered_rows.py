@@ -11,13 +11,13 @@ from sketches import numbered_rows_kernel, numbered_rows_plain
 from sketches.columns import Bytes, Column
 from sketches.jit import pick
 
-__all__ = ["Arranged", "Rows", "Texts", "frozen"]
+__all__ = ["Arranged", "Rows", "Texts", "arrange", "frozen"]
 
 NO_WORDS: Final = np.empty(0, np.uint64)
 NO_NUMBERS: Final = np.empty(0, np.int64)
 NO_BYTES: Final = np.empty(0, np.uint8)
 
-_arrange = pick(numbered_rows_kernel.arrange, numbered_rows_plain.arrange)
+arrange = pick(numbered_rows_kernel.arrange, numbered_rows_plain.arrange)
 _gather = pick(numbered_rows_kernel.gather, numbered_rows_plain.gather)
 
 
@@ -94,7 +94,7 @@ class Rows:
         self._forget()
         order = np.empty(0 if texts is None else numbers.size, np.int64)
         found = Arranged(np.empty(count + 1, np.int64), np.empty_like(words), np.empty_like(weights), order, texts)
-        _arrange(numbers, words, weights, found.starts, found.words, found.weights, order)
+        arrange(numbers, words, weights, found.starts, found.words, found.weights, order)
         return found
 
     def _all_weights(self) -> NDArray[np.int64]:

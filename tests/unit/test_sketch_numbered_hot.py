@@ -350,11 +350,11 @@ def on_path(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
     for home, module, names in zip(
         (numbered_rows, numbered_hot, numbered_hot_bytes),
         modules,
-        (("arrange", "gather"), ("absorb",), ("heads", "entries", "pack")),
+        (("arrange", "_gather"), ("_absorb",), ("_heads", "_entries", "_pack")),
         strict=True,
     ):
         for name in names:
-            monkeypatch.setattr(home, f"_{name}", getattr(module, name))
+            monkeypatch.setattr(home, name, getattr(module, name.lstrip("_")))
 
 
 PATHS = (
