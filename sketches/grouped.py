@@ -8,19 +8,16 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sketches.base import Sketch, StateSketch
-from sketches.columns import BLOCK, Column, column, is_arrow
+from sketches.base import Sketch
+from sketches.columns import column, is_arrow
 from sketches.errors import SketchError
-from sketches.numeric import instants
-from sketches.rotating_bloom import RotatingBloomFilter
-from sketches.stratified_reservoir import StratifiedReservoirSample
-from sketches.timed import TimedSketch
+from sketches.numbered import numbered
 
 __all__ = ["Grouped"]
 
 S = TypeVar("S", bound=Sketch)
 NAN: Final = float("nan")
-FIRST: Final = 16  # groups there is room for at the begin
+STEP: Final = 1024  # sketches that are stored at once
 
 
 class Grouped(Generic[S]):
@@ -36,7 +33,7 @@ class Grouped(Generic[S]):
     template : Sketch
         An empty sketch of the parameters that all shall have.
 
-    State: a sketch for each key, and the keys in a dict.
+    State: the sketches, see `sketches.numbered`, and the keys in a dict.
 
     Examples
     --------
@@ -48,16 +45,8 @@ class Grouped(Generic[S]):
     """
 
     def __init__(self, template: S) -> None:
-        if not isinstance(template, Sketch) or isinstance(template, RotatingBloomFilter | StratifiedReservoirSample):
-            got = template.__name__ if isinstance(template, type) else type(template).__name__
-            expected = "a sketch, and none that has keys or a clock of its own"
-            raise SketchError("group", "template", "sketch", expected=expected, got=got, todo="give one such as HyperLogLog(12)")
-        if not template.is_empty:
-            raise SketchError("group", "sketch", template.KIND, expected="an empty one", got="one with values", todo="make a new one")
-        self._template = template
+        self._groups = numbered(template, as_alone=True)
         self._places: dict[Any, int] = {}
-        self._sketches: list[S] = []
-        self._states = _room(template, FIRST) if isinstance(template, StateSketch) else None
 
     def update_grouped(self, keys: Any, values: Any, weights: Any = None, times: Any = None) -> None:
         """Give each value to the sketch of its key.
@@ -73,27 +62,24 @@ class Grouped(Generic[S]):
         times : array (n,), or one time for all
             For sketches that weigh values by their time, and needed there.
         """
-        template = self._template
-        found = template._as_hashed(column(values)) if isinstance(template, StateSketch) else column(values)
+        template = self._groups.template
+        found = column(values)
         names, groups = _encode(keys)
         if len(groups) != len(values):
             todo = "give a key for each value"
             raise SketchError("use", "argument", "keys", expected=f"{len(values):,} keys", got=f"{len(groups):,}", todo=todo)
-        numbers = self._template._weights_of(weights, len(values), found)
-        moments = self._moments(times, len(values), found)
-        known = self._places_of(names)
-        places = known[groups if found.rows is None else groups[found.rows]]
-        if isinstance(template, StateSketch):
-            self._update_states(template, places, found, numbers)
-        else:
-            self._update_sorted(places, found, numbers, moments)
+        some = template._weights_of(weights, len(values), found)
+        moments = self._groups._moments(times, len(values), found)
+        numbers = self._numbers_of(names)[groups]
+        self._groups._update(numbers if found.rows is None else numbers[found.rows], found, some, moments)
 
     def merge(self, other: Grouped[S]) -> None:
         """Take in the sketches of another one, key by key."""
-        self._template.copy().merge(other._template)  # of equal parameters?
-        places = self._places_of(list(other))
-        for theirs, place in enumerate(places.tolist()):
-            self._at(place).merge(other._at(theirs))
+        self._groups.template.copy().merge(other._groups.template)  # of equal parameters?
+        numbers = self._numbers_of(list(other))
+        for start in range(0, numbers.size, STEP):
+            for error in self._groups.merge_stored(numbers[start : start + STEP], other._groups.to_stored(start, start + STEP)).values():
+                raise error
 
     def keys(self) -> list[Any]:
         """Return the keys, in the order in which they came."""
@@ -101,7 +87,7 @@ class Grouped(Generic[S]):
 
     def values(self) -> list[S]:
         """Return copies of the sketches, in the order of `keys`."""
-        return [self._at(place).copy() for place in range(len(self._places))]
+        return [self._groups.at(number) for number in range(len(self._groups))]
 
     def items(self) -> list[tuple[Any, S]]:
         """Return keys and copies of the sketches."""
@@ -109,11 +95,12 @@ class Grouped(Generic[S]):
 
     def to_bytes(self) -> list[bytes]:
         """Return the stored form of each sketch, in the order of `keys`."""
-        return [self._at(place).to_bytes() for place in range(len(self._places))]
+        parts = (self._groups.to_stored(start, start + STEP) for start in range(0, len(self._groups), STEP))
+        return [data for part in parts for data in (part.to_pylist() if is_arrow(part) else part)]
 
     def __getitem__(self, key: Any) -> S:
         """Return a copy of the sketch of a key."""
-        return self._at(self._places[_one_nan(key)]).copy()
+        return self._groups.at(self._places[_one_nan(key)])
 
     def __contains__(self, key: Any) -> bool:
         return _one_nan(key) in self._places
@@ -124,60 +111,14 @@ class Grouped(Generic[S]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def _at(self, place: int) -> S:
-        if self._states is None:
-            return self._sketches[place]
-        found: S = self._template.of_state(self._states[place])  # type: ignore[attr-defined]  # it has states
-        return found
-
-    def _places_of(self, names: list[Any]) -> NDArray[np.int64]:
+    def _numbers_of(self, names: list[Any]) -> NDArray[np.int64]:
+        """Return the numbers of keys; new ones get the next numbers, and empty sketches."""
         names = [_one_nan(name) for name in names]
-        before = len(self._places)
         new = [name for name in dict.fromkeys(names) if name not in self._places]
-        after = before + len(new)
-        if self._states is None:
-            self._sketches += [self._template._of_group(number) for number in range(before, after)]
-        elif after > len(self._states):
-            larger = _room(self._template, max(2 * len(self._states), after))
-            larger[:before] = self._states[:before]
-            self._states = larger
-        self._places.update(zip(new, range(before, after), strict=True))  # last: the room is there
+        before = len(self._places)
+        self._groups.grow(before + len(new))
+        self._places.update(zip(new, range(before, before + len(new)), strict=True))  # last: the room is there
         return np.array([self._places[name] for name in names], np.int64)
-
-    def _update_states(self, template: StateSketch, places: NDArray[np.int64], values: Column, weights: NDArray[Any] | None) -> None:
-        buffer = np.empty(min(BLOCK, len(values)), np.uint64)
-        for start in range(0, len(values), BLOCK):
-            stop = min(start + BLOCK, len(values))
-            values.hash_into(start, stop, buffer[: stop - start])
-            some = None if weights is None else weights[start:stop]
-            template._update_states(self._states, places[start:stop], buffer[: stop - start], some)  # type: ignore[arg-type]
-
-    def _moments(self, times: Any, rows: int, values: Column) -> NDArray[np.int64] | None:
-        if isinstance(self._template, TimedSketch):
-            moments = instants(times, rows)
-            return moments if values.rows is None else moments[values.rows]
-        if times is not None:
-            got = type(times).__name__
-            raise SketchError("use", "argument", "times", expected=f"none for {self._template.KIND!r}", got=got, todo="leave them out")
-        return None
-
-    def _update_sorted(
-        self, places: NDArray[np.int64], values: Column, weights: NDArray[Any] | None, moments: NDArray[np.int64] | None
-    ) -> None:
-        order = np.argsort(places, kind="stable")
-        in_order = places[order]
-        starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
-            rows = order[start:stop]
-            sketch, some = self._sketches[in_order[start]], None if weights is None else weights[rows]
-            if moments is not None and isinstance(sketch, TimedSketch):
-                sketch._update_timed(values.take(rows), moments[rows], some)
-            else:
-                sketch._update_column(values.take(rows), some)
-
-
-def _room(template: Any, groups: int) -> NDArray[Any]:
-    return np.zeros((groups, *template.state.shape), template.state.dtype)
 
 
 def _encode(keys: Any) -> tuple[list[Any], NDArray[np.int64]]:

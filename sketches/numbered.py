@@ -42,6 +42,8 @@ FAST: Final = {
     "decaying": "sketches.numbered_decaying.NumberedDecaying",
 }
 """By kind: what is faster than `Objects`; imported when it is asked for."""
+OBJECTS: Final = "sketches.numbered.Objects"
+BY_GUARANTEE: Final = ("decaying", "misra_gries", "space_saving")  # what is faster adds up other blocks than one sketch alone would
 
 
 class Numbered(ABC, Generic[S]):
@@ -92,7 +94,10 @@ class Numbered(ABC, Generic[S]):
 
     @abstractmethod
     def to_stored(self, start: int = 0, stop: int | None = None) -> Any:
-        """Return the stored forms of sketches `start` to `stop`, as a pyarrow.BinaryArray: each what `at(number).to_bytes()` is."""
+        """Return the stored forms of sketches `start` to `stop`, as a pyarrow.BinaryArray: each what `at(number).to_bytes()` is.
+
+        Where there is no Arrow they are a list of bytes, which `merge_stored` takes too.
+        """
 
     @abstractmethod
     def at(self, number: int) -> S:
@@ -146,8 +151,17 @@ class Numbered(ABC, Generic[S]):
         return None
 
 
-def numbered(template: S, count: int = 0) -> Numbered[S]:
+def numbered(template: S, count: int = 0, *, as_alone: bool = False) -> Numbered[S]:
     """Return `count` empty sketches with the parameters of `template`, in the form that is fastest for their class.
+
+    Parameters
+    ----------
+    template : Sketch
+        An empty one.
+    count : int
+        How many.
+    as_alone : bool
+        Also hot lists and decaying sums shall be what they would be alone, call by call, and not just as good: an object for each, slower.
 
     Raises
     ------
@@ -160,12 +174,21 @@ def numbered(template: S, count: int = 0) -> Numbered[S]:
         raise SketchError("group", "template", "sketch", expected=expected, got=got, todo="give one such as HyperLogLog(12)")
     if not template.is_empty:
         raise SketchError("group", "sketch", template.KIND, expected="an empty one", got="one with values", todo="make a new one")
-    large = isinstance(template, StateSketch) and template.state.nbytes > LARGEST_SPARSE  # one at a time is work enough
-    home = "sketches.numbered.Objects" if large else FAST.get(template.KIND, "sketches.numbered.Objects")
-    module, _, name = home.rpartition(".")
+    fast = _may_be_fast(template) and not (as_alone and template.KIND in BY_GUARANTEE)
+    module, _, name = (FAST.get(template.KIND, OBJECTS) if fast else OBJECTS).rpartition(".")
     made: Numbered[S] = getattr(import_module(module), name)(template)
     made.grow(count)
     return made
+
+
+def _may_be_fast(template: Sketch) -> bool:
+    if isinstance(template, StateSketch):
+        return template.state.nbytes <= LARGEST_SPARSE  # above, one at a time is work enough
+    try:
+        import pyarrow  # noqa: F401, PLC0415 (the others keep their bytes in its arrays)
+    except ImportError:
+        return False
+    return True
 
 
 class Objects(Numbered[S]):
@@ -201,19 +224,23 @@ class Objects(Numbered[S]):
     def merge_stored(self, numbers: Numbers, stored: Any) -> Mapping[int, SketchError]:
         self._check_numbers(numbers, len(stored))
         wrong: dict[int, SketchError] = {}
-        for row, (number, data) in enumerate(zip(numbers.tolist(), stored, strict=True)):
-            if not data.is_valid:
+        column = stored.to_pylist() if hasattr(stored, "to_pylist") else stored
+        for row, (number, data) in enumerate(zip(numbers.tolist(), column, strict=True)):
+            if data is None:
                 continue
             try:
-                self._sketches[number].merge(type(self.template).from_bytes(data.as_buffer()))
+                self._sketches[number].merge(type(self.template).from_bytes(data))
             except (SketchError, SketchBytesError) as error:
                 wrong[row] = error  # type: ignore[assignment]
         return wrong
 
     def to_stored(self, start: int = 0, stop: int | None = None) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
-
-        return pa.array([sketch.to_bytes() for sketch in self._sketches[start:stop]], pa.binary())
+        found = [sketch.to_bytes() for sketch in self._sketches[start:stop]]
+        try:
+            import pyarrow as pa  # noqa: PLC0415 (without it, as they are)
+        except ImportError:
+            return found
+        return pa.array(found, pa.binary())
 
     def at(self, number: int) -> S:
         return self._sketches[number].copy()

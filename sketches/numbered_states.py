@@ -54,6 +54,8 @@ class States(Numbered[S]):
         Those with a row.
     _pieces : ndarray (pieces, 3) int64
         Number, place in the arena, and entries, of each sparse form.
+    _sums : ndarray (pieces + 1,) int64
+        Entries in the pieces before, in the order of their numbers; there when `_ordered` is.
     _mixed : bool
         Whether a number with a row may also have pieces or items.
     """
@@ -81,6 +83,7 @@ class States(Numbered[S]):
         self._mixed = False
         self._items = 0
         self._flushed_bytes = 0
+        self._sums = np.zeros(1, np.int64)
         self._ordered: tuple[NDArray[np.uint64], Numbers, Numbers] | None = None
 
     # What each class says of itself -----------------------------------------------------------------------------------
@@ -232,6 +235,9 @@ class States(Numbered[S]):
     def at(self, number: int) -> S:  # noqa: D102
         if self._mixed:
             self._flush()
+        row = self._rows[number]
+        if row >= 0:
+            return self.template.of_state(self._states[row]).copy()
         out, ends = self._written(np.array([range(len(self))[number]], np.int64), sealed=True)
         return type(self.template).from_bytes(out[: ends[0]].tobytes())
 
@@ -252,9 +258,8 @@ class States(Numbered[S]):
 
     def _bounds(self, numbers: Numbers) -> Numbers:
         """Return as many bytes as the stored form of each can have."""
-        order, piece_starts, item_starts = self._order()
-        sums = np.concatenate(([0], np.cumsum(self._pieces[order & LOW, 2])))
-        entries = sums[piece_starts[numbers + 1]] - sums[piece_starts[numbers]]
+        _, piece_starts, item_starts = self._order()
+        entries = self._sums[piece_starts[numbers + 1]] - self._sums[piece_starts[numbers]]
         entries += (item_starts[numbers + 1] - item_starts[numbers]) * self.ITEM_ENTRIES
         content = np.where(self._rows[numbers] < 0, np.minimum(entries * self.ENTRY_BYTES, self._state_bytes), self._state_bytes)
         return np.asarray(content + (self._head.size + FIXED + CHECKSUM.size))
@@ -265,6 +270,7 @@ class States(Numbered[S]):
             codes = self._pieces[: self._known, 0].astype(np.uint64) << np.uint64(32) | np.arange(self._known, dtype=np.uint64)
             order, starts = _sort_codes(codes, len(self)), np.empty(len(self) + 1, np.int64)
             _starts_of_codes(order, starts)
+            self._sums = np.concatenate(([0], np.cumsum(self._pieces[order & LOW, 2])))
             self._ordered = order, starts, self._sort_log()
         return self._ordered
 

@@ -53,7 +53,12 @@ class Blobs:
 
 
 def blobs_of(stored: Any) -> Blobs:
-    """Take apart an Arrow array, also a chunked one, of binary."""
+    """Take apart an Arrow array, also a chunked one, of binary; or a list of bytes."""
+    if isinstance(stored, list):
+        rows = np.array([row for row, data in enumerate(stored) if data is not None], np.int64)
+        some = [stored[row] for row in rows.tolist()]
+        bounds = np.cumsum([0, *map(len, some)])
+        return Blobs(np.frombuffer(b"".join(some), np.uint8), bounds[:-1], bounds[1:], rows)
     import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
 
     if isinstance(stored, pa.ChunkedArray):
@@ -92,10 +97,13 @@ def seal_all(data: NDArray[np.uint8], begins: Places, ends: Places) -> None:
 
 
 def arrow_of(data: NDArray[np.uint8], ends: Places) -> Any:
-    """Return an Arrow array of binary, each value from the end of the one before."""
-    import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
-
+    """Return an Arrow array of binary, each value from the end of the one before; a list of bytes where there is no Arrow."""
     size = int(ends[-1]) if ends.size else 0
+    try:
+        import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
+    except ImportError:
+        whole = data[:size].tobytes()
+        return [whole[begin:end] for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=False)]
     bounds = np.zeros(ends.size + 1, np.int32)
     bounds[1:] = ends
     return pa.Array.from_buffers(pa.binary(), ends.size, [None, pa.py_buffer(bounds), pa.py_buffer(data[:size])])

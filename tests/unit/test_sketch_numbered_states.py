@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import google_crc32c
@@ -17,7 +18,9 @@ from sketches import (
     BloomFilter,
     ClassicBloomFilter,
     CountMinSketch,
+    Grouped,
     HyperLogLog,
+    MisraGries,
     UltraLogLog,
     numbered_registers,
     numbered_states,
@@ -234,6 +237,20 @@ def test_numbers_out_of_range_are_refused_and_nothing_is_taken(template: Any) ->
     with pytest.raises(IndexError):
         groups.at(3)
     assert groups.to_stored().to_pylist() == blobs([template] * 3)
+
+
+@pytest.mark.parametrize("template", [HyperLogLog(7), MisraGries(4)], ids=["state", "objects"])
+def test_without_arrow_stored_ones_are_a_list(template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    groups, keyed = numbered(template.copy(), 2), Grouped(template.copy())
+    groups.update(np.array([0, 1, 0]), np.array([5, 6, 7]))
+    keyed.update_grouped(np.array([0, 1, 0]), np.array([5, 6, 7]))
+    stored_ones = groups.to_stored()
+    assert isinstance(stored_ones, list)
+    assert groups.merge_stored(np.array([1, 0, 0]), [*stored_ones, None]) == {}
+    keyed.merge(keyed)
+    assert groups.at(0).to_bytes() == groups.to_stored()[0] == groups.to_stored()[1] != keyed.to_bytes()[1]
+    assert keyed[0].to_bytes() == keyed.to_bytes()[0]
 
 
 @st.composite
