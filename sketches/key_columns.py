@@ -190,6 +190,8 @@ class BytesIndex:
         """Return the keys by number, as a pyarrow.Array."""
         import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
 
+        if self.kind not in (pa.string(), pa.binary()):
+            return self._fixed_keys()
         bounds = self._bounds[: self.count + 1].copy()
         buffers = [None, pa.py_buffer(bounds), pa.py_buffer(self._pool[: bounds[-1]].copy())]
         large = pa.large_string() if self.kind == pa.string() else pa.large_binary()
@@ -197,6 +199,17 @@ class BytesIndex:
         if self._null >= 0:
             found = pa.compute.if_else(pa.array(np.arange(self.count) != self._null), found, pa.scalar(None, large))
         return found.cast(self.kind)
+
+    def _fixed_keys(self) -> Any:
+        """Return keys of one width."""
+        import pyarrow as pa  # noqa: PLC0415 (Arrow only where it is asked for)
+
+        width, pool = self.kind.bit_width // 8, self._pool[: self._bounds[self.count]]
+        valid = np.arange(self.count) != self._null
+        if self._null >= 0:  # it has no bytes in the pool
+            pool = np.insert(pool, np.full(width, self._bounds[self._null]), 0)
+        bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        return pa.Array.from_buffers(self.kind, self.count, [bits if self._null >= 0 else None, pa.py_buffer(pool.copy())])
 
 
 class ValueIndex:
@@ -286,7 +299,16 @@ def _bytes_or_values(array: Any, valid: NDArray[np.bool_]) -> Key:
         return _bytes(array if array.type == pa.string() else array.cast(pa.large_string()), valid, pa.string())
     if array.type in (pa.binary(), pa.large_binary(), pa.binary_view()):
         return _bytes(array if array.type == pa.binary() else array.cast(pa.large_binary()), valid, pa.binary())
+    if pa.types.is_fixed_size_binary(array.type) or pa.types.is_decimal(array.type):  # equal ones have equal bytes
+        width = array.type.bit_width // 8
+        starts = np.arange(array.offset, array.offset + len(array)) * width
+        return KeyBytes(array.type, _buffer_of(array), starts, starts + width, valid)
     return KeyValues(array.type, array)
+
+
+def _buffer_of(array: Any) -> NDArray[np.uint8]:
+    data = array.buffers()[1]
+    return np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
 
 
 def _buffer(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -37,7 +37,11 @@ TYPES: dict[str, tuple[pa.DataType, list[Any]]] = {
     "string view": (pa.string_view(), ["", "a", "a long one that is not inline"]),
     "binary": (pa.binary(), [b"", b"\0", b"\0\0", b"\xff" * 9]),
     "fixed": (pa.binary(3), [b"abc", b"abd"]),
-    "decimal": (pa.decimal128(20, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal(0)]),
+    "decimal": (pa.decimal128(20, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal("0.00")]),
+    "wide decimal": (pa.decimal256(50, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal(10) ** 40]),
+    "small decimal": (pa.decimal32(5, 2), [Decimal("1.50"), Decimal("-3.00")]),
+    "time": (pa.time64("us"), [time(1, 2, 3), time(0)]),
+    "nothing wide": (pa.binary(0), [b""]),
     "null": (pa.null(), [None]),
 }
 
