@@ -18,6 +18,7 @@ from spark_ext.epochs.outbox_cli import app as outbox_commands
 from spark_ext.epochs.rewind_cli import rewind
 from spark_ext.errors import EngineError
 from spark_ext.ops.submit import properties_file, submit_command
+from spark_ext.sketching.cli import app as sketch_commands
 from spark_ext.state.cli import app as state_commands
 
 __all__ = ["app", "command", "main"]
@@ -32,6 +33,7 @@ app.add_typer(state_commands, name="state")
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(dead_letter_commands, name="dead-letters")
 app.add_typer(outbox_commands, name="outbox")
+app.add_typer(sketch_commands, name="sketches")
 app.command()(rewind)
 
 

@@ -20,7 +20,7 @@ from spark_ext.errors import SchemaError
 from spark_ext.names import column
 from spark_ext.sketching.table_schema import SKETCH, Measure, SketchSchema, metadata_of
 
-__all__ = ["check_fields", "check_frame", "check_rows", "fields_of_frame", "key_of", "refused"]
+__all__ = ["check_fields", "check_frame", "check_rows", "fields_of_frame", "key_of", "refused", "wrong_rows"]
 
 PLACE: Final = "c{}"  # `mapInArrow` does not take every name
 
@@ -84,7 +84,7 @@ def check_rows(rows: pa.Table, schema: SketchSchema, *, path: str) -> None:
     for name, measure in schema.measures:
         if measure.how == "sketch" and name.casefold() in folded:
             stored = rows.column(folded[name.casefold()])
-            found = next(_wrong(measure.template, stored), None)
+            found = next(wrong_rows(measure, stored), None)
             if found is not None:
                 row, error = found
                 keys = [folded[key.casefold()] for key in schema.keys if key.casefold() in folded]
@@ -161,8 +161,9 @@ def _other(name: str, expected: str, got: str) -> SchemaError:
     )
 
 
-def _wrong(template: Sketch, stored: pa.ChunkedArray) -> Iterator[tuple[int, EngineError]]:
+def wrong_rows(measure: Measure, stored: pa.ChunkedArray) -> Iterator[tuple[int, EngineError]]:
     """Yield the rows, in order, whose bytes are no sketch of these parameters."""
+    template: Sketch = measure.template
     at = 0
     for chunk in stored.chunks:
         if isinstance(template, StateSketch):  # whatever goes into one of them goes into another

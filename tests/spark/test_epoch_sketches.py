@@ -21,11 +21,12 @@ from pyspark.sql import functions as F
 
 from sketches import HyperLogLog, MisraGries
 from spark_ext import epochs
-from spark_ext.delta import combine
+from spark_ext.delta import Txn, combine
 from spark_ext.errors import QueryError, SchemaError
 from spark_ext.queries import Checkpoint
 from spark_ext.sketching.checks import fields_of_frame
 from spark_ext.sketching.combiner import Combiner
+from spark_ext.sketching.compaction import compact
 from spark_ext.sketching.table_schema import measure_of, schema_of_fields, sketch_schema
 from spark_ext.sketching.tables import create_sketch_table
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.spark
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HLL, TOP = HyperLogLog(8), MisraGries(16)
+MINUTE = timedelta(minutes=1)
 KEYS = ("window_start", "window_end", "page")
 SCHEMA = pa.schema([
     ("window_start", pa.timestamp("us", "UTC")), ("window_end", pa.timestamp("us", "UTC")), ("page", pa.string()),
@@ -79,6 +81,14 @@ class Visits:
             values = self.counted[row["window_start"], row["page"]]
             assert row["visitors"] == stored(HLL, values)
             assert row["views"] == MisraGries.from_bytes(row["top"]).total == len(values)
+
+    def compare_hour(self, path: str) -> None:
+        """After a compaction of the one hour that all of it is in."""
+        rows = {row["page"]: row for row in DeltaTable(path).to_pyarrow_table().to_pylist()}
+        for page in {page for _, page in self.counted}:
+            values = [value for (_, of), some in self.counted.items() if of == page for value in some]
+            assert rows.pop(page)["visitors"] == stored(HLL, values)
+        assert rows == {}
 
 
 def frame(spark: SparkSession, rows: pa.Table) -> DataFrame:
@@ -250,3 +260,33 @@ def test_an_old_row_that_a_rival_changes_while_spark_merges_is_merged_again(spar
     assert flag.exists()
     assert done.version == 3
     visits.compare(path)
+
+
+def test_a_compaction_while_spark_merges_loses_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    path, visits, flag = table(str(tmp_path / "t")), Visits(), tmp_path / "flag"
+    whole = Combiner(sketch_schema(path), path)
+    combine(visits.batch(0), path, keys=KEYS, with_=whole, txn=None)
+
+    def interrupted(known: pa.Table, rows: pa.Table) -> pa.Table:
+        if known.num_rows and not flag.exists():
+            flag.touch()
+            compact(path, to="hour", older_than=START + timedelta(days=1))
+        return whole(known, rows)
+
+    done = combine(frame(spark, visits.batch(1)), path, keys=KEYS, with_=interrupted, txn=Txn("p:1", 0))
+    assert (flag.exists(), done.version) == (True, 3)
+    assert {row["window_end"] - row["window_start"] for row in DeltaTable(path).to_pyarrow_table().to_pylist()} == {MINUTE, 60 * MINUTE}
+    compact(path, to="hour", older_than=START + timedelta(days=1))
+    visits.compare_hour(path)
+
+
+@pytest.mark.parametrize("driver_rows", [0, 100_000], ids=["by spark", "by the driver"])
+def test_a_table_is_compacted_between_the_epochs_of_its_pipeline(spark: SparkSession, tmp_path: Path, driver_rows: int) -> None:
+    path, visits = table(str(tmp_path / "t")), Visits()
+    job = Job(spark, tmp_path, both(tmp_path), to_both, driver_rows=driver_rows)
+    for seed in range(2):
+        job.feed(visits.batch(seed)).run()
+        compact(path, to="hour", older_than=START + timedelta(days=1))
+        visits.compare_hour(path)
+    assert DeltaTable(path).transaction_version(job.pipeline.checkpoint.app_id) == 1
+    assert DeltaTable(path).version() == 4
