@@ -40,6 +40,7 @@ FAST: Final = {
     "space_saving": "sketches.numbered_hot.NumberedHotLists",
     "reservoir": "sketches.numbered_reservoir.reservoirs",
     "decaying": "sketches.numbered_decaying.NumberedDecaying",
+    "quantiles": "sketches.numbered_quantiles.NumberedQuantiles",
 }
 """By kind: what is faster than `Objects`; imported when it is asked for."""
 OBJECTS: Final = "sketches.numbered.Objects"

@@ -11,14 +11,14 @@ from sketches import numbered_rows_kernel, numbered_rows_plain
 from sketches.columns import Bytes, Column
 from sketches.jit import pick
 
-__all__ = ["Arranged", "Rows", "Texts", "arrange", "frozen"]
+__all__ = ["Arranged", "Rows", "Texts", "arrange", "frozen", "gather"]
 
 NO_WORDS: Final = np.empty(0, np.uint64)
 NO_NUMBERS: Final = np.empty(0, np.int64)
 NO_BYTES: Final = np.empty(0, np.uint8)
 
 arrange = pick(numbered_rows_kernel.arrange, numbered_rows_plain.arrange)
-_gather = pick(numbered_rows_kernel.gather, numbered_rows_plain.gather)
+gather = pick(numbered_rows_kernel.gather, numbered_rows_plain.gather)
 
 
 class Texts(NamedTuple):
@@ -35,7 +35,7 @@ class Texts(NamedTuple):
         if begins.size and (begins[1:] == stops[:-1]).all():
             return cls(data[begins[0] : stops[-1]].copy(), ends)
         out = np.empty(int(ends[-1]), np.uint8)
-        _gather(frozen(data), begins, stops, out, ends)
+        gather(frozen(data), begins, stops, out, ends)
         return cls(out, ends)
 
 

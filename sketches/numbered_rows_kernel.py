@@ -47,7 +47,7 @@ def arrange(
 def gather(
     data: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64], out: NDArray[np.uint8], out_ends: NDArray[np.int64]
 ) -> None:
-    """Copy texts one after the other: that of i from ``begins[i]`` up to ``stops[i]``, to where ``out_ends[i]`` says."""
+    """Copy texts: that of i from ``begins[i]`` up to ``stops[i]``, to where ``out_ends[i]`` says."""
     for i in range(begins.size):
         at = out_ends[i]
         for j in range(begins[i], stops[i]):

@@ -34,5 +34,7 @@ def arrange(
 
 
 def gather(data: NDArray[np.uint8], begins: Longs, stops: Longs, out: NDArray[np.uint8], out_ends: Longs) -> None:
-    """Copy texts one after the other."""
-    out[: out_ends[-1]] = _gathered(data, begins, stops)[0]
+    """Copy texts: that of i from ``begins[i]`` up to ``stops[i]``, to where ``out_ends[i]`` says."""
+    found, ends = _gathered(data, begins, stops)
+    places, sizes = out_ends[: begins.size], stops - begins
+    out[np.repeat(places - ends + sizes, sizes) + np.arange(found.size)] = found

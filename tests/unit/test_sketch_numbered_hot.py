@@ -350,7 +350,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
     for home, module, names in zip(
         (numbered_rows, numbered_hot, numbered_hot_bytes),
         modules,
-        (("arrange", "_gather"), ("_absorb",), ("_heads", "_entries", "_pack")),
+        (("arrange", "gather"), ("_absorb",), ("_heads", "_entries", "_pack")),
         strict=True,
     ):
         for name in names:
