@@ -92,7 +92,7 @@ def show(
 
 
 def _print(done: Compacted, title: str, *, dry_run: bool) -> None:
-    table = Table("", "before", "would be" if dry_run else "now", title=markup(title))
+    table = Table("", "before", "would be" if dry_run else "now", title=markup(title), min_width=60)
     table.add_row("rows", f"{done.rows_before:,}", f"{done.rows_after:,}")
     if done.bytes_before is not None and done.bytes_after is not None:
         table.add_row("sketches", _size(done.bytes_before), _size(done.bytes_after))
@@ -100,7 +100,7 @@ def _print(done: Compacted, title: str, *, dry_run: bool) -> None:
     if done.periods:
         console.print(table)
     told = [
-        f"{done.periods:,} periods, {done.commits:,} commits" if done.periods else "nothing to do: no period has rows for shorter times"
+        f"periods: {done.periods:,}, commits: {done.commits:,}" if done.periods else "nothing to do: no period has rows for shorter times"
     ]
     if done.rows_astride:
         told.append(f"{done.rows_astride:,} rows lie in two periods, and stay")

@@ -429,7 +429,7 @@ def test_the_commands_show_and_compact(path: str) -> None:
     dry = RUNNER.invoke(app, [*line, "--dry-run"])
     assert dry.exit_code == 0, dry.output
     assert "would be" in dry.output
-    assert "2 periods, 0 commits" in dry.output
+    assert "periods: 2, commits: 0" in dry.output
     assert {one.length for one in grains(path)} == {MINUTE}
     done = RUNNER.invoke(app, [*line, "--json"])
     told = json.loads(done.stdout)
