@@ -39,7 +39,8 @@ def main(
             found: dict[str, list[Cost]] = {variant: [] for variant in variants}
             for turn in range(rounds + 1):
                 for variant, build in variants.items():
-                    cost = cost_of(lambda build=build: build(frame).write.format("noop").mode("overwrite").save())  # type: ignore[misc]
+                    plan = build(frame)
+                    cost = cost_of(plan.write.format("noop").mode("overwrite").save)
                     if turn:  # the first one warms up
                         found[variant].append(cost)
             for variant, costs in found.items():

@@ -1,4 +1,4 @@
-"""Distinct values per key and window on a stream: ours beside Spark's windowed `hll_sketch_agg`, each in its turn with a fresh checkpoint."""
+"""Distinct values per key and window of a stream: ours beside Spark's windowed `hll_sketch_agg`, in turns."""
 
 from __future__ import annotations
 

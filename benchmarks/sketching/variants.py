@@ -1,4 +1,4 @@
-"""What is compared: ours, Spark's own, a grouped-aggregate pandas UDF, and the floor, which is rows that cross to Python and are counted."""
+"""What is compared: ours, Spark's own, a grouped-aggregate pandas UDF, and the floor: rows that cross to Python and are counted."""
 
 from __future__ import annotations
 
