@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sketches.base import Sketch, StateSketch, checked_hashes
 from sketches.columns import Column, Words, column
-from sketches.errors import SketchBytesError, SketchError
+from sketches.errors import SketchBytesError, SketchError, SketchTypeError
 from sketches.numeric import instants
 from sketches.payload import LARGEST_SPARSE
 from sketches.rotating_bloom import RotatingBloomFilter
@@ -231,7 +231,7 @@ class Objects(Numbered[S]):
                 continue
             try:
                 self._sketches[number].merge(type(self.template).from_bytes(data))
-            except (SketchError, SketchBytesError) as error:
+            except (SketchError, SketchBytesError, SketchTypeError) as error:
                 wrong[row] = error  # type: ignore[assignment]
         return wrong
 
