@@ -141,8 +141,8 @@ def take_stored(
 ) -> tuple[int, int, int]:
     """Take payloads, each ``data[begins[i]:ends[i]]``: dense ones into rows, sparse ones too, or as pieces into the arena.
 
-    A payload that no sketch writes is not taken, and its `fits` made false. Returns how many rows, bytes of the arena and pieces there are;
-    there must be room for those that may come. pieces : ndarray (n, 3), number, place and entries.
+    A payload that no sketch writes, or for which there is no room, is not taken, and its `fits` made false. Returns how many rows, bytes of
+    the arena and pieces there are. pieces : ndarray (n, 3), number, place and entries.
     """
     size = states.shape[1]
     for i in range(begins.size):
@@ -156,7 +156,7 @@ def take_stored(
             fits[i] = False
         elif data[at - 1] == 0:
             found = data[at : at + length]
-            if length != size or not _dense_fits(ultra, precision, found):
+            if length != size or (row < 0 and used == len(states)) or not _dense_fits(ultra, precision, found):
                 fits[i] = False
             elif row < 0:
                 rows[number] = used
@@ -166,7 +166,8 @@ def take_stored(
                 _join_dense(ultra, states[row], found)
         elif data[at - 1] == 1:
             count = length // 4
-            if length % 4 or length >= size or not _entries_fit(ultra, precision, data, at, count):
+            room = row >= 0 or (filled + length <= arena.size and known < len(pieces))
+            if length % 4 or length >= size or not room or not _entries_fit(ultra, precision, data, at, count):
                 fits[i] = False
             elif row >= 0:
                 _scatter(ultra, states[row], data, at, count)

@@ -58,7 +58,9 @@ def take_stored(
         payload, number = data[begins[i] : ends[i]], int(numbers[i])
         flag, body = payload[:1].tobytes(), payload[1:]
         entries = _words_of(body)
-        if flag == b"\0" and body.size == size and np.count_nonzero(body) * 4 >= size and _possible(precision, ultra)[body].all():
+        if rows[number] < 0 and (used == len(states) if flag == b"\0" else filled + body.size > arena.size or known == len(pieces)):
+            fits[i] = False
+        elif flag == b"\0" and body.size == size and np.count_nonzero(body) * 4 >= size and _possible(precision, ultra)[body].all():
             if rows[number] < 0:
                 rows[number], used = used, used + 1
                 states[rows[number]] = 0

@@ -36,6 +36,7 @@ S = TypeVar("S", bound=StateSketch)
 SMALL_BYTES: Final = 4 << 20  # of states: so many are all rows, and a value goes to its row at once; else a log, by number, is faster
 LOG_BYTES: Final = 128 << 20  # ten million items
 FIRST_ITEMS: Final = 1 << 14
+ROOM_BYTES: Final = 32 << 20  # of stored sketches, for which there is made room at once
 FIXED: Final = 8  # bytes of a payload that are no content, at most
 LOW: Final = np.uint64(0xFFFFFFFF)
 
@@ -183,29 +184,32 @@ class States(Numbered[S]):
         numbers = _own(numbers if blobs.rows.size == numbers.size else numbers[blobs.rows])
         self._ordered = None
         wrong: dict[int, SketchError] = {}
-        for span in spans(blobs.ends - blobs.begins):
-            fits = blobs.fit(self._head, span)
-            self._payload_room(numbers[span], blobs, span, fits)
-            self._take_payloads(numbers[span], blobs, span, fits)
-            for place in (np.flatnonzero(~fits) + span.start).tolist():
-                try:
-                    self._merge_one(int(numbers[place]), blobs.data[blobs.begins[place] : blobs.ends[place]])
-                except (SketchError, SketchBytesError) as error:
-                    wrong[int(blobs.rows[place])] = error  # type: ignore[assignment]
+        sizes = blobs.ends - blobs.begins
+        for part in spans(sizes, ROOM_BYTES):
+            self._payload_room(numbers[part], blobs, part)
+            for span in spans(sizes[part], start=part.start):
+                fits = blobs.fit(self._head, span)
+                self._take_payloads(numbers[span], blobs, span, fits)
+                for place in (np.flatnonzero(~fits) + span.start).tolist():
+                    try:
+                        self._merge_one(int(numbers[place]), blobs.data[blobs.begins[place] : blobs.ends[place]])
+                    except (SketchError, SketchBytesError) as error:
+                        wrong[int(blobs.rows[place])] = error  # type: ignore[assignment]
         return wrong
 
-    def _payload_room(self, numbers: Numbers, blobs: Blobs, span: slice, fits: NDArray[np.bool_]) -> None:
+    def _payload_room(self, numbers: Numbers, blobs: Blobs, part: slice) -> None:
         """Make room for the rows, pieces and bytes of the arena that payloads can come to."""
-        some = np.flatnonzero(fits)
-        some = some[self._rows[numbers[some]] < 0]
-        begins, sizes = blobs.begins[span][some], (blobs.ends[span] - blobs.begins[span])[some]
+        some = np.flatnonzero(self._rows[numbers] < 0)
+        begins = blobs.begins[part][some] + self._head.size
+        sizes = blobs.ends[part][some] - begins
         if int(sizes.sum()) + self._filled > max(LOG_BYTES, 2 * self._flushed_bytes) and self._filled:
             self._flush()
             self._ordered = None
-        dense = (sizes > self._state_bytes) & (blobs.data[begins + self._head.size] == 0)
-        self._row_room(int(np.unique(numbers[some][dense]).size))
-        self._arena = longer(self._arena, self._filled, int(sizes.sum()))
-        self._pieces = longer(self._pieces, self._known, sizes.size)
+        dense = np.flatnonzero(sizes == 1 + self._state_bytes + CHECKSUM.size)
+        dense = dense[blobs.data[begins[dense]] == 0]
+        self._row_room(int(np.unique(numbers[some[dense]]).size))
+        self._arena = longer(self._arena, self._filled, int(np.maximum(sizes, 0).sum()) - dense.size * self._state_bytes)
+        self._pieces = longer(self._pieces, self._known, sizes.size - dense.size)
 
     def _merge_one(self, number: int, data: NDArray[np.uint8]) -> None:
         """Take one stored sketch by the way of all, or raise what is wrong with it."""
@@ -312,9 +316,13 @@ def _copies(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.uint64
 
 
 def longer(array: NDArray[Any], used: int, more: int) -> NDArray[Any]:
-    """Return the array, or a longer one that has its first `used`, with room for `more`."""
+    """Return an array that is nobody else's, or a longer one that has its first `used`, with room for `more`."""
     if used + more <= len(array):
         return array
-    larger = np.empty((max(used + more, 2 * len(array), 1024), *array.shape[1:]), array.dtype)
+    rows = max(used + more, len(array) + len(array) // 2, 1024)
+    if array.flags.owndata and array.flags.c_contiguous:
+        array.resize((rows, *array.shape[1:]), refcheck=False)  # large ones are not copied, but get other addresses
+        return array
+    larger = np.empty((rows, *array.shape[1:]), array.dtype)
     larger[:used] = array[:used]
     return larger

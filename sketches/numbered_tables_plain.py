@@ -76,6 +76,10 @@ def take_stored(
         except SketchBytesError:
             fits[i] = False
             continue
+        sparse = payload[:1] == SPARSE
+        if rows[number] < 0 and (filled + len(payload) - 5 > arena.size or known == len(pieces) if sparse else used == len(states)):
+            fits[i] = False
+            continue
         if kind >= COUNTS:
             counts = table.view(np.int64)
             total, sums = int(counts[-1]), [sum_of(row) for row in counts[:-1].reshape(probes, -1)]
@@ -84,7 +88,6 @@ def take_stored(
                 fits[i] = False
                 continue
             totals[number] += total
-        sparse = payload[:1] == SPARSE
         if rows[number] < 0 and not sparse:
             rows[number], used = used, used + 1
         if rows[number] >= 0:

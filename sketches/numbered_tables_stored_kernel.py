@@ -118,8 +118,8 @@ def take_stored(
 ) -> tuple[int, int, int]:
     """Take payloads, each ``data[begins[i]:ends[i]]``: whole ones into rows, sparse ones too, or as pieces into the arena.
 
-    A payload that no sketch writes, or that has no room, is not taken, and its `fits` made false. Returns how many rows, bytes of the arena
-    and pieces there are; there must be room for those that may come. pieces : ndarray (n, 3), number, place and lines.
+    A payload that no sketch writes, or for which there is no room, is not taken, and its `fits` made false. Returns how many rows, bytes of
+    the arena and pieces there are. pieces : ndarray (n, 3), number, place and lines.
     """
     cells = states.shape[1]
     size = 8 * cells
@@ -135,7 +135,7 @@ def take_stored(
         if length < 0:
             fits[i] = False
         elif data[at - 1] == 0:
-            if length != size or is_sparse(lanes, _full_lines(lanes, data, at, size), size):
+            if length != size or (row < 0 and used == len(states)) or is_sparse(lanes, _full_lines(lanes, data, at, size), size):
                 fits[i] = False
                 continue
             if add:
@@ -156,6 +156,9 @@ def take_stored(
             count = np.int64(load4(data, at))
             at += 4
             length -= 4
+            if row < 0 and (filled + length > arena.size or known == len(pieces)):
+                fits[i] = False
+                continue
             if (
                 length != count * (4 + 8 * lanes)
                 or not is_sparse(lanes, count, size)

@@ -84,11 +84,11 @@ def head_of(template: Sketch) -> NDArray[np.uint8]:
     return np.frombuffer(HEADER.pack(MAGIC, NUMBERS[template.KIND], template.VERSION, len(parameters), 0) + parameters, np.uint8)
 
 
-def spans(sizes: Places) -> Iterator[slice]:
-    """Yield rows of some size each, in bytes, as spans that a cache can hold."""
-    step = max(1, SPAN_BYTES * sizes.size // max(int(sizes.sum()), 1))
-    for start in range(0, sizes.size, step):
-        yield slice(start, min(start + step, sizes.size))
+def spans(sizes: Places, most_bytes: int = SPAN_BYTES, start: int = 0) -> Iterator[slice]:
+    """Yield rows of some size each, from row `start` on, as spans of about so many bytes; by default what a cache can hold."""
+    step = max(1, most_bytes * sizes.size // max(int(sizes.sum()), 1))
+    for row in range(start, start + sizes.size, step):
+        yield slice(row, min(row + step, start + sizes.size))
 
 
 def seal_all(data: NDArray[np.uint8], begins: Places, ends: Places) -> None:

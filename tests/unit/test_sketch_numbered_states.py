@@ -144,6 +144,18 @@ def test_stored_ones_of_all_forms_are_merged_into_all_forms(template: Any) -> No
     assert groups.to_stored().to_pylist() == blobs(wanted)
 
 
+@pytest.mark.usefixtures("kernels", "storage")
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_kernels_write_only_where_there_is_room(template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit goes the slow way, whatever room was made."""
+    monkeypatch.setattr(numbered_states.States, "_payload_room", lambda *_: None)
+    stock = [filled(template, seed, size) for seed, size in enumerate((0, 5, 3000, 7, 2000))]
+    groups = numbered(template.copy(), 5)
+    assert not groups.merge_stored(np.arange(5), pa.array(blobs(stock)))
+    assert not groups.merge_stored(np.arange(5), pa.array(blobs([template] * 5)))
+    assert groups.to_stored().to_pylist() == blobs(stock)
+
+
 @pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_many_go_into_one(template: Any) -> None:
