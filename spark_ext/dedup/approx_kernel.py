@@ -51,7 +51,7 @@ class ApproxDedup:
     mistake with probability at most `false_drop_rate`, else ``unique``; between the two distances a repetition is either. A key that is
     mistaken is mistaken with all its rows, until slices go. The probability is over the hashes of keys (64 bits, a fixed seed: who
     knows them can choose keys that are mistaken), and holds whatever `expected_keys` was: with more keys than expected the state grows
-    instead, with a warning in the worker's log, up to 65,536 times.
+    instead, with a warning in the worker's log, up to 656 times.
 
     A row that is behind is never ``unique``: it is a ``duplicate`` if its key is found, else ``late``. A unique row is known at least
     until the watermark is `horizon` ahead of it. Nothing but the watermark makes it forget: one event in the far future is one more slice.

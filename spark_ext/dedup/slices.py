@@ -26,9 +26,10 @@ SCHEMA: Final = pa.schema([
     ("filter", pa.binary()),
 ])  # fmt: skip
 LEAST_RATE: Final = 1e-8  # of one filter
-LAYERS: Final = 17  # each as large as all before it: 65,536 times what was expected
+LAYERS: Final = 17  # each half as large as all before it: 656 times what was expected
 FIRST_SHARE: Final = 3 / 4  # of what a slice may err, for its first filter; the other 16 share the rest
 LATER_SHARE: Final = (1 - FIRST_SHARE) / (LAYERS - 1)
+WARN_ABOVE: Final = 2  # filters of a slice
 SIGMAS: Final = 4
 
 Hashes = NDArray[np.uint64]
@@ -77,10 +78,10 @@ class Sizes:
         return self.false_drop_rate / (2 * self.generations + 1)
 
     def made(self, layers: list[_Layer]) -> _Layer:
-        """Return the filter that comes behind these of a slice: at least as large as all of them."""
+        """Return the filter that comes behind these of a slice: half as large as all of them, so that a few keys too many cost little."""
         if not layers:
             return _Layer.empty(self.capacity, self.rate_of_a_slice * FIRST_SHARE)
-        return _Layer.empty(max(self.capacity, sum(layer.capacity for layer in layers)), self.rate_of_a_slice * LATER_SHARE)
+        return _Layer.empty(-(-sum(layer.capacity for layer in layers) // 2), self.rate_of_a_slice * LATER_SHARE)
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ class Slices:
 
     Guarantee: a key that was taken at time t is found near every time that is at most a horizon from t. A key that was not taken within
     a horizon and a slice is found with probability at most ``false_drop_rate``, whatever was expected: a slice that is full goes on in
-    another filter, up to 65,536 times what was expected.
+    another filter, up to 656 times what was expected.
     """
 
     def __init__(self, sizes: Sizes, table: pa.Table, *, forget_before_us: int) -> None:
@@ -190,13 +191,14 @@ class Slices:
 
     def _warn(self) -> None:
         layers, number = self._fullest
-        if layers > 1:
+        if layers > WARN_ABOVE:
             log.warning(
-                "approximate deduplication: the slice from %s has more keys in a bucket than the %d that expected_keys=%d makes room for; "
+                "approximate deduplication: the slice from %s has half as many keys again as the %d of a bucket that expected_keys=%d "
+                "makes room for, or more; "
                 "the stated rate holds and the state grows: give expected_keys=%d, and keep the checkpoint with buckets=%d",
                 np.datetime64(number * self._sizes.slice_us, "us"),
                 self._sizes.capacity,
                 self._sizes.expected_keys,
-                self._sizes.expected_keys << (layers - 1),
+                math.ceil(self._sizes.expected_keys * 1.5 ** (layers - 1)),
                 self._sizes.buckets,
             )

@@ -187,10 +187,10 @@ def test_load_beyond_what_was_expected_shows_in_state_and_log(caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         _, _, step = mistakes(kernel, 1, 10.0)
     state = step.state["slices"].to_pandas()
-    assert state["layer"].max() == 4, "16 times the room for 10 times the keys"
+    assert state["layer"].max() == 6, "11 times the room for 10 times the keys"
     assert (state["keys"] <= state["capacity"]).all()
     assert state.groupby("first_us")["rate"].sum().max() <= 0.01 / 9 * 1.3, "a slice: within chance of its part"
-    assert "expected_keys=4000 makes room for; the stated rate holds and the state grows: give expected_keys=64000," in caplog.text
+    assert "expected_keys=4000 makes room for, or more; the stated rate holds and the state grows: give expected_keys=45563," in caplog.text
     assert len(caplog.records) == 2, "one for each step that was short of room"
     for row in state.itertuples():
         stored = ClassicBloomFilter.from_bytes(row.filter)
