@@ -11,8 +11,9 @@ help: ## show this help
 setup: ## install the locked packages into .venv and fetch the pinned jars; done once, safe to repeat
 	@$(PYTHON) bootstrap.py
 
-demo: setup ## a year of flights through Kafka and Spark into Delta tables, checked against pandas
-	@$(BIN)/python -m jobs.flights.demo
+JOB ?= flights
+demo: setup ## a year of flights through Kafka and Spark into Delta tables, checked against pandas; JOB=web_analytics: visits, in sketches
+	@$(BIN)/python -m jobs.$(JOB).demo
 
 follow: setup ## the same as a live stream, one day of flights per second, until Ctrl-C
 	@$(BIN)/python -m jobs.flights.demo --follow
@@ -49,7 +50,7 @@ imports: setup ## imports only go down
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches, the layer, the demo
+bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches and their tables, the layer, the demo
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.ingest --parts --rounds 5
 	@$(BIN)/python -m benchmarks.ingest.decoders
@@ -59,6 +60,10 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.epochs.latency measure
 	@$(BIN)/python -m benchmarks.epochs.writers
 	@$(BIN)/python -m benchmarks.sketches
+	@$(BIN)/python -m benchmarks.sketching
+	@$(BIN)/python -m benchmarks.sketching.stream
+	@$(BIN)/python -m benchmarks.sketching.rollup
+	@$(BIN)/python -m benchmarks.sketching.sizes
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 
