@@ -229,7 +229,7 @@ class Committer:
         """Refuse sketches that cannot be merged into their table; frames that were gone through are held, and used later."""
         for name, sink in self._pipeline.sinks.items():
             if isinstance(sink, Sketches) and counted.by_sink.get(name, 0):
-                if name not in counted.few and not held:
+                if name not in counted.few and all(one is not frames[name] for one in held):
                     self._hold(frames, held, [name])
                 check_sketch_rows(sink, counted.few.get(name, frames[name]))
 
