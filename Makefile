@@ -64,6 +64,8 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.sketching.stream
 	@$(BIN)/python -m benchmarks.sketching.rollup
 	@$(BIN)/python -m benchmarks.sketching.sizes
+	@$(BIN)/python -m benchmarks.sketching.dedup
+	@$(BIN)/python -m benchmarks.sketching.prefilter
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 
