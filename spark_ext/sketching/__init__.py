@@ -4,8 +4,8 @@
                                                                                                                   |
     SQL (register), DataFrames (functions), Arrow without Spark (sketches.functions) <-- rollup, compact ---------'
 
-`sketch` says which sketch is kept of which column, `merged` that stored ones are merged. `create_sketch_table` makes a table, `compact` makes
-hours of minutes. `spark_ext.sketching.functions` has the questions: ``functions.estimate("visitors")``, in SQL
+`sketch` says which sketch is kept of which column, `merged` that stored ones are merged. `create_sketch_table` makes a table, `compact`
+makes hours of minutes. `spark_ext.sketching.functions` has the questions: ``functions.estimate("visitors")``, in SQL
 ``sketch_estimate(visitors)``. `KeyFilter` drops facts that have no partner before a join.
 """
 
