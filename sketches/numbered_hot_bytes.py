@@ -109,9 +109,9 @@ def odd_words(items: Column) -> NDArray[np.bool_]:
         return np.zeros(len(items), np.bool_)
     words = items.words
     if items.kind == "bool":
-        return words > 1
+        return np.asarray(words > 1)
     numbers = words.view(NUMPY[items.kind])
-    return ((numbers == 0) & (words != 0)) | (np.isnan(numbers) & (words != CANONICAL_NAN[numbers.dtype]))
+    return np.asarray(((numbers == 0) & (words != 0)) | (np.isnan(numbers) & (words != CANONICAL_NAN[numbers.dtype])))
 
 
 def store(

@@ -19,9 +19,7 @@ LIMIT = "spark.sql.execution.arrow.maxBytesPerBatch"  # our session switches it 
 OURS, SHIPPED = str(2**31 - 1), str(64 << 20)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-HEADING = (
-    f"{'':28}{'groups':>10}{'s':>8}{'CPU s':>8}{'M rows/s':>10}{'of floor':>10}{'by CPU':>8}{'shipped':>9}{'to spark':>10}{'to UDF':>8}"
-)
+HEADING = f"{'':24}{'groups':>10}{'s':>8}{'CPU s':>8}{'M rows/s':>10}{'floor':>10}{'by CPU':>8}{'shipped':>9}{'spark':>10}{'UDF':>8}"
 
 
 @app.command()
@@ -62,7 +60,7 @@ def _print(name: str, groups: int, rows: int, costs: list[Cost], found: dict[str
     bases = (("floor", "wall_s"), ("floor", "cpu_s"), ("floor as shipped", "wall_s"), ("spark", "wall_s"), ("udf", "wall_s"))
     ratios = [_ratio(found.get(base), costs, part) for base, part in bases]
     shown = "".join(f"{'-' if one is None else f'{one:.2f}':>{width}}" for one, width in zip(ratios, (10, 8, 9, 10, 8), strict=True))
-    print(f"{name:28}{groups:10,}{wall:8.2f}{cpu:8.2f}{rows / wall / 1e6:10.2f}{shown}", flush=True)
+    print(f"{name:24}{groups:10,}{wall:8.2f}{cpu:8.2f}{rows / wall / 1e6:10.2f}{shown}", flush=True)
 
 
 def _ratio(base: list[Cost] | None, costs: list[Cost], part: str) -> float | None:
