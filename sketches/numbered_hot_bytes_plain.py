@@ -36,7 +36,7 @@ def heads(
         fits[i] = False
         if form.size < FIRST + SEAL:
             continue
-        total, cut, code, size = HEAD.unpack_from(memoryview(form), BEGIN)
+        total, cut, code, size = HEAD.unpack_from(form.data, BEGIN)
         if code >= widths.size or total > MOST or size > capacity or (total == 0) != (code == 0) or (code == 0 and size):
             continue
         rest = form[FIRST:-SEAL]
