@@ -41,23 +41,14 @@ def visit_records(arrivals: pd.DataFrame) -> Records:
     arrivals : DataFrame
         As `jobs.web_analytics.network.Network.carry` returns it.
     """
-    damage = arrivals["damage"].to_numpy()
-    fields = {
-        "visit_id": pa.array(arrivals["visit_id"]).cast(pa.string()),
-        **{name: _quoted(arrivals[name]) for name in ("visitor", "session", "page", "section", "referrer", "country", "agent")},
-        "at": _times(arrivals["at"]),
-        "duration_ms": pa.array(arrivals["duration_ms"]).cast(pa.string()),
-    }
-    values = _objects(fields)
-    for row in np.flatnonzero(damage):
-        values[row] = _damaged(values[row], int(damage[row]))
-    return _texts(arrivals["visitor"]).cast(pa.binary()).to_pylist(), values
+    return _visits(_columns(arrivals))
 
 
 def change_records(changes: pd.DataFrame) -> Records:
     """Return keys and values of the frame of `jobs.web_analytics.site.page_changes`."""
-    fields = {name: _quoted(changes[name]) for name in ("page", "section", "title")}
-    return _texts(changes["page"]).cast(pa.binary()).to_pylist(), _objects({**fields, "changed_at": _times(changes["changed_at"])})
+    columns = _columns(changes)
+    fields = {name: _quoted(columns[name]) for name in ("page", "section", "title")}
+    return _texts(columns["page"]).cast(pa.binary()).to_pylist(), _objects({**fields, "changed_at": _times(changes["changed_at"])})
 
 
 def publish_visits(
@@ -103,15 +94,14 @@ def publish_visits(
     """
     slices = due_slices(arrivals["arrives"], speed_up=speed_up, clock=time.monotonic, wait=(stop or threading.Event()).wait)
     bar = None if progress is None else progress.add_task("visits", total=len(arrivals))
-    sent = 0
+    columns, sent = _columns(arrivals), 0
     publisher = _opened(bootstrap_servers)
     try:
         for rows in slices:
-            part = arrivals.iloc[rows]
             if progress is not None and bar is not None:
-                progress.update(bar, description=f"visits of {part['arrives'].iloc[0]:%H:%M}")
-            publisher.publish(_messages(topic, visit_records(part)))
-            sent += len(part)
+                progress.update(bar, description=f"visits of {arrivals['arrives'].iloc[rows.start]:%H:%M}")
+            publisher.publish(_messages(topic, _visits(columns.slice(rows.start, rows.stop - rows.start))))
+            sent = rows.stop
             if progress is not None and bar is not None:
                 progress.update(bar, completed=sent)
     finally:
@@ -127,6 +117,25 @@ def publish(bootstrap_servers: str, topic: str, records: Records) -> int:
     finally:
         publisher.close()
     return len(records[1])
+
+
+def _columns(arrivals: pd.DataFrame) -> pa.Table:
+    """Return the frame in columns; categories are turned into text once, not for each slice."""
+    return pa.table({name: pa.array(column) for name, column in arrivals.items()})
+
+
+def _visits(arrivals: pa.Table) -> Records:
+    fields = {
+        "visit_id": _texts(arrivals["visit_id"]),
+        **{name: _quoted(arrivals[name]) for name in ("visitor", "session", "page", "section", "referrer", "country", "agent")},
+        "at": _times(arrivals["at"].to_pandas()),
+        "duration_ms": _texts(arrivals["duration_ms"]),
+    }
+    values = _objects(fields)
+    damage = arrivals["damage"].to_numpy()
+    for row in np.flatnonzero(damage):
+        values[row] = _damaged(values[row], int(damage[row]))
+    return _texts(arrivals["visitor"]).cast(pa.binary()).to_pylist(), values
 
 
 def _opened(bootstrap_servers: str) -> Publisher:
@@ -148,12 +157,11 @@ def _objects(fields: dict[str, Any]) -> list[bytes]:
     return found
 
 
-def _texts(column: pd.Series) -> Any:
-    found = pa.array(column)
-    return found.dictionary_decode().cast(pa.string()) if pa.types.is_dictionary(found.type) else found.cast(pa.string())
+def _texts(column: pa.ChunkedArray) -> Any:
+    return column.cast(pa.string()).combine_chunks()  # of a dictionary: its values
 
 
-def _quoted(column: pd.Series) -> Any:
+def _quoted(column: pa.ChunkedArray) -> Any:
     """Return text as JSON strings, nulls as ``null``; none of our text has anything to escape."""
     quoted = pc.binary_join_element_wise(pa.scalar('"'), _texts(column), pa.scalar('"'), pa.scalar(""))
     return pc.fill_null(quoted, "null")

@@ -17,7 +17,8 @@ from jobs.web_analytics.check import Result
 __all__ = ["report"]
 
 NUMBERS: Final = ("sketch", "exact", "at least", "at most")
-WIDEST: Final = 32
+COLUMNS: Final = ("estimate", "exact", "lower", "upper")  # of a claim, in the same order
+WIDEST: Final = 22  # of a key, so that a table is 80 wide
 BUSIEST: Final = 8
 FEW: Final = 5
 COUNTS: Final = ("read", "accepted", "late", "duplicate", "dead")
@@ -70,14 +71,14 @@ def _hot(screen: Console, found: dict[str, pd.DataFrame], titles: pd.Series) -> 
 
 def _popular(screen: Console, weights: pd.DataFrame, titles: pd.Series) -> None:
     top = weights.sort_values(["instant", "estimate"], ascending=[True, False]).groupby("instant").head(3)
-    shown = top.assign(instant=top["instant"].dt.strftime("%H:%M"), title=top["page"].map(titles))
-    screen.print(_table("Most popular, by views that weigh half after each 10 minutes", ["instant", "title"], shown, digits=1))
+    shown = top.assign(at=top["instant"].dt.strftime("%H:%M"), title=top["page"].map(titles))
+    screen.print(_table("Most popular, by views that weigh half after each 10 minutes", ["at", "title"], shown))
 
 
 def _rest(screen: Console, found: dict[str, pd.DataFrame], likely: dict[str, pd.DataFrame]) -> None:
     spent = found["time spent by day, q"]
     spent = spent[spent["day"] == spent["day"].min()]
-    seconds = spent.assign(**{name: spent[name] / 1000 for name in ("estimate", "exact", "lower", "upper")})
+    seconds = spent.assign(**{name: spent[name] / 1000 for name in COLUMNS})
     screen.print(_table("Seconds spent on a page, quantiles of the day", ["q"], seconds, digits=1))
     pages = likely["views of any page by hour, country, page"].nlargest(FEW, "exact")
     shown = pages.assign(hour=pages["hour"].dt.strftime("%H:%M"))
@@ -86,7 +87,7 @@ def _rest(screen: Console, found: dict[str, pd.DataFrame], likely: dict[str, pd.
 
 def _sessions(screen: Console, out: Path, found: dict[str, pd.DataFrame]) -> None:
     shares = found["sessions of one view by hour"].iloc[::4]
-    percent = shares.assign(**{name: 100 * shares[name] for name in ("estimate", "exact", "lower", "upper")})
+    percent = shares.assign(**{name: 100 * shares[name] for name in COLUMNS})
     shown = percent.assign(hour=percent["hour"].dt.strftime("%H:%M"))
     screen.print(_table("Sessions of one view, percent, by a sample of each hour", ["hour"], shown, digits=1))
     sampled = found["views of a sampled session by visitor, window_start"][["visitor", "window_start"]]
@@ -105,18 +106,18 @@ def _table(title: str, keys: Sequence[str], rows: pd.DataFrame, *, digits: int =
     table = Table(title=title, box=SIMPLE_HEAD)
     for name in keys:
         table.add_column(name, no_wrap=True, max_width=WIDEST)
-    for name in NUMBERS:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("holds")
-    for row in rows.to_dict("records"):
-        numbers = [f"{row[name]:,.{digits}f}" for name in ("estimate", "exact", "lower", "upper")]
-        table.add_row(*(str(row[name]) for name in keys), *numbers, "[green]yes[/]" if row["inside"] else "[yellow]no[/]")
+    lines = [[f"{row[name]:,.{digits}f}" for name in COLUMNS] for row in rows.to_dict("records")]
+    for at, name in enumerate(NUMBERS):
+        table.add_column(name, justify="right", no_wrap=True, min_width=max([len(name), *(len(line[at]) for line in lines)]))
+    table.add_column("holds", min_width=5)
+    for row, line in zip(rows.to_dict("records"), lines, strict=True):
+        table.add_row(*(str(row[name]) for name in keys), *line, "[green]yes[/]" if row["inside"] else "[yellow]no[/]")
     return table
 
 
 def _ledger(ledger: pd.DataFrame) -> Table:
     table = Table(title="The ledger", box=SIMPLE_HEAD)
-    table.add_column("pipeline")
+    table.add_column("pipeline", min_width=8)
     for name in ("epochs", *COUNTS, "balanced"):
         table.add_column(name, justify="right", no_wrap=True)
     for pipeline, ours in ledger.groupby("pipeline"):

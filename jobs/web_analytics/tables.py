@@ -43,6 +43,7 @@ PLAIN: Final = {
     "late_for_sessions": "visitor string, agent string, page string, at timestamp, duration_ms int, lateness_ms bigint, batch_id bigint",
 }
 WINDOW: Final = {"window_start": "timestamp", "window_end": "timestamp"}
+DRIVER_ROWS: Final = 250_000  # a batch and what is made of it: sketches are computed once, where Spark would for counting and for writing
 KEYS: Final[dict[str, dict[str, str]]] = {
     "minute_pages": {**WINDOW, "page": "string", "section": "string"},
     "minutes": WINDOW,
@@ -92,6 +93,7 @@ def pipeline_of(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
         ledger=settings.table("ledger"),
         sinks=PIPELINES[name](settings),
         event_time=event_time,
+        driver_rows=DRIVER_ROWS,
         on_imbalance="warn" if event_time is None else "stop",  # sessions are results, not rows
     )
 

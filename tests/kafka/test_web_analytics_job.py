@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
+from rich.console import Console
 
 from jobs.web_analytics import tables
 from jobs.web_analytics.answers import answers
-from jobs.web_analytics.check import Result, check
+from jobs.web_analytics.check import Result, check, summarise
 from jobs.web_analytics.main import close_sessions, start_pages, start_sessions, start_visits
 from jobs.web_analytics.network import Network
 from jobs.web_analytics.publish import change_records, publish, publish_visits
+from jobs.web_analytics.report import report
 from jobs.web_analytics.settings import Settings
 from jobs.web_analytics.site import page_changes
 from jobs.web_analytics.visits import Traffic, visits
@@ -66,6 +69,21 @@ def test_every_record_and_every_answer_is_as_it_must_be(proof: Result) -> None:
     assert min(proof.fates.values()) > 0, "or not all was tested"
     assert len(proof.claims) >= 25
     assert all(claim.rows for claim in proof.claims)
+
+
+def test_the_report_shows_sketch_exact_and_bounds_side_by_side(proof: Result, settings: Settings) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=100)
+    report(Path(settings.out), proof, console=console)
+    summarise(proof, console=console)
+    said = screen.getvalue()
+    for title in ("Distinct visitors by hour", "by section", "in common", "Hot pages of the day", "Most popular", "quantiles", "from a country",
+                  "Sessions of one view", "sampled sessions", "The ledger"):  # fmt: skip
+        assert title in said
+    heads = [line.split() for line in said.splitlines() if "sketch" in line and "exact" in line]
+    assert len(heads) == 10
+    assert all(head[-7:] == ["sketch", "exact", "at", "least", "at", "most", "holds"] for head in heads)
+    assert f"all {len(proof.steps)} comparisons equal, all {len(proof.claims)} claims hold" in said
 
 
 def test_garbage_has_its_reasons(proof: Result, settings: Settings) -> None:

@@ -218,7 +218,7 @@ def test_a_claim_holds_within_its_bounds_both_included() -> None:
     for lower, upper in [(5, 5), (4, 5), (5, 9)]:
         claim = hold(answer(lower, upper), exact_counts())
         assert (claim.rows, claim.outside, claim.mismatches) == (10, 0, ())
-        assert claim.worst == 0
+        assert claim.worst_error == 0
 
 
 def test_what_must_always_hold_fails_at_the_first_row() -> None:
@@ -228,7 +228,7 @@ def test_what_must_always_hold_fails_at_the_first_row() -> None:
     assert claim.outside == 1
     assert "expected at most 0 of 10 outside" in claim.mismatches[0]
     assert "page /3" in claim.mismatches[1]
-    assert claim.worst == pytest.approx(3 / 8)
+    assert claim.worst_error == pytest.approx(3 / 8)
     assert hold(answer(4, 6, 0.95), exact_ones).mismatches == ()
 
 

@@ -69,10 +69,18 @@ class Claim:
     frame: pd.DataFrame = field(repr=False)
 
     @property
-    def worst(self) -> float:
-        """Largest error of an estimate, relative to the exact number, over groups of which it is not 0."""
+    def median_error(self) -> float:
+        """The median of the estimates' errors, relative to the exact number, over groups of which it is not 0."""
+        return float(self._errors().median())
+
+    @property
+    def worst_error(self) -> float:
+        """The largest of these errors."""
+        return float(self._errors().max())
+
+    def _errors(self) -> pd.Series:
         some = self.frame[self.frame["exact"] != 0]
-        return float(((some["estimate"] - some["exact"]).abs() / some["exact"].abs()).max()) if len(some) else 0.0
+        return ((some["estimate"] - some["exact"]).abs() / some["exact"].abs()) if len(some) else pd.Series([0.0])
 
 
 def hold(answer: Answer, exact: pd.DataFrame, *, subset: bool = False) -> Claim:

@@ -28,16 +28,16 @@ def summarise(result: Result, *, console: Console | None = None) -> None:
     screen.print(steps)
     claims = Table(title="Approximate answers: exact ones must be within their bounds", box=SIMPLE_HEAD)
     claims.add_column("question")
-    for name in ("holds", "answers", "outside", "may be", "worst error"):
+    for name in ("holds", "answers", "outside", "may be", "error", "worst"):
         claims.add_column(name, justify="right", no_wrap=True)
     for claim in result.claims:
         promised = "always" if claim.confidence == ALWAYS else f"{claim.confidence:.0%}"
         outside = _coloured(claim.outside, claim.allowed)
         most = "any" if 0 < claim.rows == claim.allowed else f"{claim.allowed:,}"
-        claims.add_row(claim.name, promised, f"{claim.rows:,}", outside, most, f"{claim.worst:.2%}")
+        claims.add_row(claim.name, promised, f"{claim.rows:,}", outside, most, f"{claim.median_error:.1%}", f"{claim.worst_error:.0%}")
     claims.caption = (
-        "may be: more than that would happen once in a million times; any: groups have visitors in common, and err together, "
-        "so wider bounds of all of them must hold that fail once in a million times"
+        "error: median, relative to the exact number. may be: more than that would happen once in a million times; any: groups have "
+        "visitors in common, and err together, so wider bounds of all of them must hold that fail once in a million times"
     )
     screen.print(claims)
     total = sum(result.fates.values())
