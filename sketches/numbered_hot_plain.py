@@ -35,25 +35,25 @@ def absorb(
     np.add.at(totals, of_row, weights)
     rounds = (np.arange(row_keys.size) - starts[of_row]) // segment
     places = rows if rows.size else np.zeros(row_keys.size, np.int64)
-    owners, names, sums, froms = np.repeat(np.arange(lists), np.diff(ends)), keys, counts, -1 - np.arange(keys.size)
+    owners, names, sums, origins = np.repeat(np.arange(lists), np.diff(ends)), keys, counts, -1 - np.arange(keys.size)
     for turn in range(int(rounds.max()) + 1 if rounds.size else 0):
         some = np.flatnonzero(rounds == turn)
         owners, names = np.concatenate((owners, of_row[some])), np.concatenate((names, row_keys[some]))
-        sums, froms = np.concatenate((sums, weights[some])), np.concatenate((froms, places[some]))
+        sums, origins = np.concatenate((sums, weights[some])), np.concatenate((origins, places[some]))
         order = np.lexsort((names, owners))  # stable: the first of its like is the entry, or the row that came first
         owners, names = owners[order], names[order]
         first = np.flatnonzero(_changes(owners, names))
-        sums, froms = np.add.reduceat(sums[order], first), froms[order][first]
+        sums, origins = np.add.reduceat(sums[order], first), origins[order][first]
         owners, names = owners[first], names[first]
         cut = _cut(owners, sums, capacity, lists)
         cuts += cut
         kept = np.flatnonzero(sums > cut[owners])
-        owners, names, sums, froms = owners[kept], names[kept], sums[kept] - cut[owners[kept]], froms[kept]
+        owners, names, sums, origins = owners[kept], names[kept], sums[kept] - cut[owners[kept]], origins[kept]
     new_ends[0] = 0
     np.cumsum(np.bincount(owners, minlength=lists), out=new_ends[1:])
     new_keys[: names.size], new_counts[: names.size] = names, sums
     if rows.size:
-        sources[: names.size] = froms
+        sources[: names.size] = origins
 
 
 def _changes(owners: Longs, names: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ TYPES: dict[str, tuple[pa.DataType, list[Any]]] = {
     "large string": (pa.large_string(), ["", "a", "b"]),
     "string view": (pa.string_view(), ["", "a", "a long one that is not inline"]),
     "binary": (pa.binary(), [b"", b"\0", b"\0\0", b"\xff" * 9]),
-    "fixed": (pa.binary(3), [b"abc", b"abd"]),
+    "fixed": (pa.binary(3), [b"abc", b"abx"]),
     "decimal": (pa.decimal128(20, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal("0.00")]),
     "wide decimal": (pa.decimal256(50, 2), [Decimal("1.50"), Decimal("-3.00"), Decimal(10) ** 40]),
     "small decimal": (pa.decimal32(5, 2), [Decimal("1.50"), Decimal("-3.00")]),
