@@ -5,9 +5,6 @@ Each part is the real one: a Kafka broker of its own, the job under spark-submit
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,7 +12,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from jobs.flights.demo import _make_room as make_room
+from jobs.demos import make_room, run_job
 from jobs.flights.publish import progress_bar
 from jobs.web_analytics.answers import answers
 from jobs.web_analytics.check import check, summarise
@@ -53,7 +50,7 @@ def demo(
         publish(broker.bootstrap_servers, settings.pages_topic, change_records(changes))
         with progress_bar() as progress:
             publish_visits(broker.bootstrap_servers, settings.topic, arrivals, progress=progress)
-        code = run_job(broker.bootstrap_servers, out)
+        code = run_job(PROGRAM, broker.bootstrap_servers, out)
         if code:
             raise typer.Exit(code)
         proof = check(out, broker.bootstrap_servers, settings.topic, settings.pages_topic, answers(out))
@@ -62,18 +59,6 @@ def demo(
     console.print(f"took {time.monotonic() - started:.0f} s; the tables are in {out / 'tables'}", highlight=False)
     if not proof.ok:
         raise typer.Exit(1)
-
-
-def run_job(bootstrap_servers: str, out: Path, *options: str) -> int:
-    """Run the job under spark-submit, as a user would, wait for it and return its exit code."""
-    millrace = [str(Path(sys.executable).with_name("millrace"))]
-    arguments = ["submit", str(PROGRAM), "--bootstrap-servers", bootstrap_servers, "--out", str(out), *options]
-    # Ctrl-C reaches the job by itself, which then ends at a batch boundary: wait for that instead of killing it.
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
-    try:
-        return subprocess.run([*millrace, *arguments], check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

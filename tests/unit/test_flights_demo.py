@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.flights.demo import MARKER, _make_room, demo
+from jobs.demos import MARKER, make_room
+from jobs.flights.demo import demo
 from jobs.flights.settings import Settings
 from spark_ext.errors import SettingsError
 
@@ -23,7 +24,7 @@ def test_an_empty_or_absent_folder_becomes_the_demos(tmp_path: Path, exists: boo
     out = tmp_path / "out" / "demo"
     if exists:
         out.mkdir(parents=True)
-    _make_room(out)
+    make_room(out)
     assert [entry.name for entry in out.iterdir()] == [MARKER]
 
 
@@ -31,11 +32,11 @@ def test_an_empty_or_absent_folder_becomes_the_demos(tmp_path: Path, exists: boo
 def test_what_an_earlier_demo_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
     monkeypatch.chdir(tmp_path)
     out = Path() if inside else tmp_path
-    _make_room(out)
+    make_room(out)
     (out / "tables" / "routes").mkdir(parents=True)
     (out / "control").mkdir()
     (out / "checkpoints").symlink_to(tmp_path.parent)
-    _make_room(out)
+    make_room(out)
     assert [entry.name for entry in tmp_path.iterdir()] == [MARKER]
     assert tmp_path.parent.is_dir()
 
@@ -44,16 +45,16 @@ def test_tables_that_no_demo_made_stay(tmp_path: Path) -> None:
     mine = tmp_path / "tables" / "customers"
     mine.mkdir(parents=True)
     with pytest.raises(SettingsError, match=rf"cannot replace folder .*got \['tables'\] without '{MARKER}'.*another folder with --out"):
-        _make_room(tmp_path)
+        make_room(tmp_path)
     assert mine.is_dir()
 
 
 def test_files_beside_the_demos_stay(tmp_path: Path) -> None:
-    _make_room(tmp_path)
+    make_room(tmp_path)
     (tmp_path / "tables").mkdir()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(SettingsError, match=r"got \['notes.txt'\]; only what a demo made is deleted"):
-        _make_room(tmp_path)
+        make_room(tmp_path)
     assert (tmp_path / "tables").is_dir()
 
 
@@ -64,5 +65,5 @@ def test_a_link_or_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for name, what in [("link", "a symbolic link"), ("dangling", "a symbolic link"), ("file", "a file")]:
         with pytest.raises(SettingsError, match=f"got {what}; "):
-            _make_room(tmp_path / name)
+            make_room(tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
