@@ -52,7 +52,8 @@ def merge_list(lists: Any, *, on_error: OnError = "fail") -> pa.Array:
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), pa.binary())
-    sketches, parents = stored_column(pc.list_flatten(array)), np.asarray(pc.list_parent_indices(array), np.int64)
+    sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy()  # nothing is in a null, whatever its offsets say
+    sketches, parents = stored_column(pc.list_flatten(array)), np.repeat(np.arange(len(array)), sizes)
     found: list[bytes | None] = [None] * len(array)
     for which in _alike(sketches, parents):
         numbers, groups = np.unique(parents[which], return_inverse=True)

@@ -18,7 +18,7 @@ from sketches.numbered import numbered
 from spark_ext.delta.fit import schema_of_frame
 from spark_ext.errors import SchemaError
 from spark_ext.names import column
-from spark_ext.sketching.table_schema import SKETCH, Measure, SketchSchema, metadata_of
+from spark_ext.sketching.table_schema import MEASURE, SKETCH, Measure, SketchSchema, metadata_of
 
 __all__ = ["check_fields", "check_frame", "check_rows", "fields_of_frame", "key_of", "refused", "wrong_rows"]
 
@@ -48,7 +48,7 @@ def check_fields(fields: pa.Schema, schema: SketchSchema, keys: Sequence[str], *
     Raises
     ------
     SchemaError
-        The keys are not the table's, or a column says that it holds other sketches than the table's.
+        The keys are not the table's, or a column says that it holds other sketches than the table's, or is added up in another way.
     """
     if {name.casefold() for name in keys} != {name.casefold() for name in schema.keys}:
         expected, got = f"keys {', '.join(schema.keys)}, as the table has them", ", ".join(keys)
@@ -58,6 +58,10 @@ def check_fields(fields: pa.Schema, schema: SketchSchema, keys: Sequence[str], *
     for field in fields:
         said = metadata_of(field)
         name, measure = measures.get(field.name.casefold(), (field.name, None))
+        if MEASURE in said and measure is not None and said[MEASURE] != measure.how:
+            why, todo = "each would be added up with what it is not; nothing was written", "write it to a column or a table of its own"
+            expected, got = f"{measure}, as the table says", said[MEASURE]
+            raise SchemaError("write", "column", name, expected=expected, got=got, why=why, todo=todo)
         if SKETCH not in said or (measure is not None and _is_same(said[SKETCH], measure)):
             continue
         found = json.loads(said[SKETCH])
@@ -166,9 +170,10 @@ def wrong_rows(measure: Measure, stored: pa.ChunkedArray) -> Iterator[tuple[int,
     template: Sketch = measure.template
     at = 0
     for chunk in stored.chunks:
-        if isinstance(template, StateSketch):  # whatever goes into one of them goes into another
-            for row, error in sorted(numbered(template, 1).merge_stored(np.zeros(len(chunk), np.int64), chunk).items()):
-                yield at + row, error
+        if isinstance(template, StateSketch):  # whatever goes into one of them goes into another, if not beside all the others
+            for row in sorted(numbered(template, 1).merge_stored(np.zeros(len(chunk), np.int64), chunk)):
+                for error in numbered(template, 1).merge_stored(np.zeros(1, np.int64), chunk.slice(row, 1)).values():
+                    yield at + row, error
         else:
             for row, data in enumerate(chunk):
                 try:

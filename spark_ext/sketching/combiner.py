@@ -17,12 +17,15 @@ from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.sketching.checks import key_of, refused
 from spark_ext.sketching.table_schema import Measure, SketchSchema
 from spark_ext.state.keys import codes
+from spark_ext.state.segments import group
+from spark_ext.windows.aggregates.ordered import Extreme
 
 __all__ = ["Combiner", "OnDamage"]
 
 OnDamage = Literal["fail", "replace"]
 Numbers = NDArray[np.int64]
 SAFE_SUM: Final = 2.0**62  # a sum of int64 that is further from 0 may have gone round
+MOST_DIGITS: Final = 76
 BLOCK_BYTES: Final = 1 << 28  # of stored sketches in one Arrow array, which ends at 2 GiB
 
 _log = logging.getLogger(__name__)
@@ -133,12 +136,18 @@ class Combiner:
         _log.warning("%s: column %r of the row with %s is damaged, and is begun anew: %s", self.path, name, key, error)
 
     def _added(self, name: str, how: str, both: pa.Table, groups: Numbers) -> pa.ChunkedArray:
-        field = both.schema.field(name)
-        table = pa.table({"group": pa.array(groups), "value": both.column(name)}).group_by("group", use_threads=False)
+        field, values = both.schema.field(name), both.column(name)
+        if how != "sum" and pa.types.is_floating(field.type):  # Arrow leaves NaN out
+            order, segments = group(groups)
+            taken = values.combine_chunks().take(pa.array(order))
+            return pa.chunked_array(Extreme(name, largest=how == "max").of_rows({name: taken}, pa.nulls(0), segments))
+        if pa.types.is_decimal(field.type):  # so many digits that no sum goes round
+            values = values.cast(pa.decimal256(MOST_DIGITS, field.type.scale))
+        table = pa.table({"group": pa.array(groups), "value": values}).group_by("group", use_threads=False)
         found = table.aggregate([("value", how)]).column(f"value_{how}")
         if how != "sum":
-            return found
-        about = self._about(groups, both.column(name)) if pa.types.is_integer(field.type) else None
+            return found.cast(field.type)
+        about = self._about(groups, values) if pa.types.is_integer(field.type) else None
         try:
             if about is not None and about > SAFE_SUM:
                 raise pa.ArrowInvalid(f"about {about:.3g}")

@@ -123,6 +123,9 @@ class SketchOf(Aggregate):
         if self.times is not None and not pa.types.is_timestamp(type_of(types, self.times, "sketch")):
             got = str(types[self.times])
             raise SchemaError("sketch by", "times", self.times, expected="a timestamp", got=got, todo="cast it to timestamp")
+        if self.weights is not None and not _is_weight(type_of(types, self.weights, "sketch")):
+            got = str(types[self.weights])
+            raise SchemaError("sketch with", "weights", self.weights, expected="integers or floats", got=got, todo="cast it to bigint")
         if pa.types.is_nested(found):
             todo = "hash it, xxhash64(...), and say hashed=True"
             raise SchemaError("sketch", "column", self.column, expected="plain values", got=str(found), todo=todo)
@@ -226,6 +229,10 @@ class SketchOf(Aggregate):
 
     def __hash__(self) -> int:
         return hash((repr(self), self._stored))
+
+
+def _is_weight(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _no_column() -> Any:

@@ -41,6 +41,7 @@ LARGEST_IN_JVM: Final = 16 << 20  # bytes: Spark sends an expression's constants
 PARTIALS_BYTES: Final = 256 << 20  # of partial filters that the driver takes at once
 FULLER: Final = 1.3  # times the rate asked for: worth a warning
 LANES: Final = 8
+LONGEST_SHOWN: Final = 80  # bytes of a header in an error
 UNHASHED: Final = re.compile(r"\b(map|array)<| collate |\bvariant\b")
 
 log = logging.getLogger(__name__)
@@ -182,8 +183,12 @@ class KeyFilter:
             raise _unreadable(f"checksum {checksum:#010x}", f"{google_crc32c.value(data[CHECKED_FROM:]):#010x}")
         if (version, reserved) != (FORMAT, 0):
             raise _unreadable(f"format {FORMAT}", f"format {version}, mark {reserved}")
-        header = json.loads(data[PREFIX.size : PREFIX.size + size])
-        return cls(BloomFilter.from_bytes(data[PREFIX.size + size :]), tuple(header["kinds"]))
+        header = data[PREFIX.size : PREFIX.size + size]
+        try:
+            kinds = tuple(str(kind) for kind in json.loads(header)["kinds"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unreadable("a header with the types of the keys", repr(header[:LONGEST_SHOWN])) from error
+        return cls(BloomFilter.from_bytes(data[PREFIX.size + size :]), kinds)
 
     def _asked(self, facts: DataFrame, on: Sequence[str]) -> Column:
         self._check(facts, on)

@@ -78,10 +78,11 @@ def create_sketch_table(
     path = absolute(path)
     found = [_measure(name, given) for name, given in measures.items()]
     types = {name: _type(name, given) for name, given in keys.items()}
-    twice = sorted(set(types) & set(measures))
+    folded = [name.casefold() for name in (*types, *measures)]  # Delta does not look at case
+    twice = sorted({name for name in (*types, *measures) if folded.count(name.casefold()) > 1})
     if not types or not found or twice:
         expected = "keys and measures, each under a name of its own"
-        got = f"{', '.join(twice)} as both" if twice else f"{len(types)} keys and {len(found)} measures"
+        got = f"{', '.join(twice)} twice" if twice else f"{len(types)} keys and {len(found)} measures"
         raise SettingsError("make", "sketch table", path, expected=expected, got=got, todo="name both")
     wrong = [name for name, kind in types.items() if pa.types.is_floating(kind) or pa.types.is_nested(kind)]
     if wrong:

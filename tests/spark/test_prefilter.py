@@ -6,9 +6,11 @@ import json
 import logging
 import math
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -189,3 +191,7 @@ def test_bytes_that_are_not_a_filter_are_refused() -> None:
     for size in range(len(stored)):
         with pytest.raises(SketchBytesError):
             KeyFilter.from_bytes(stored[:size])
+    for header in (b"no json", b"{}", b"[]", b'{"kinds": 3}', b"\xff"):
+        body = struct.pack("<I", len(header)) + header + BloomFilter(3).to_bytes()
+        with pytest.raises(SketchBytesError, match="expected a header with the types of the keys"):
+            KeyFilter.from_bytes(b"MRKF" + struct.pack("<HHI", 1, 0, google_crc32c.value(body)) + body)

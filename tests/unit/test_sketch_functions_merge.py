@@ -190,6 +190,16 @@ def test_lists_merge_each_for_itself(kind: str) -> None:
     assert fn.merge_list(pa.nulls(2)).to_pylist() == [None, None]
 
 
+def test_what_stands_below_a_null_list_is_in_no_list() -> None:
+    parts = parts_of("hyperloglog")[:6]
+    lists = pa.ListArray.from_arrays(
+        pa.array([0, 2, 4, 6], pa.int32()), pa.array([part.to_bytes() for part in parts]), mask=pa.array([False, True, False])
+    )
+    for form, rows in ((lists, [[0, 1], None, [4, 5]]), (lists.slice(1), [None, [4, 5]]), (lists.slice(2), [[4, 5]])):
+        merged = [None if row is None else type(parts[0]).merged([parts[at] for at in row]).to_bytes() for row in rows]
+        assert fn.merge_list(form).to_pylist() == merged
+
+
 def test_lists_with_wrong_rows_fail_by_number_or_go_on_without_them() -> None:
     eight, nine = some("hyperloglog", 10, 20, 30), [fed(sk.HyperLogLog(9), skewed(seed, 50)) for seed in range(3)]
     broken = damaged(eight[0])

@@ -194,6 +194,9 @@ def test_what_does_not_fit_is_refused(build: Any, text: str) -> None:
         (sketch(HyperLogLog(6), "v", hashed=True), {"v": pa.string()}, "expected bigint"),
         (sketch(DecayingTop(6, HALF_LIFE), "v", times="t"), {"v": pa.int64(), "t": pa.int64()}, "expected a timestamp"),
         (sketch(HyperLogLog(6), "v"), {"v": pa.month_day_nano_interval()}, "expected booleans, integers"),
+        (sketch(SpaceSaving(6), "v", weights="w"), {"v": pa.int64(), "w": pa.string()}, "expected integers or floats, got str"),
+        (sketch(SpaceSaving(6), "v", weights="w"), {"v": pa.int64(), "w": pa.decimal128(9, 0)}, "cast it to bigint"),
+        (sketch(SpaceSaving(6), "v", weights="w"), {"v": pa.int64()}, "a column 'w'"),
     ],
 )
 def test_types_that_do_not_fit_are_refused(measure: SketchOf, types: dict[str, pa.DataType], text: str) -> None:

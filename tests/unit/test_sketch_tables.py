@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +118,8 @@ def test_a_table_is_made_once_and_another_one_is_refused(path: str) -> None:
     [
         ({}, {"v": "sum"}, SettingsError, "got 0 keys and 1 measures"),
         ({"k": "int"}, {}, SettingsError, "got 1 keys and 0 measures"),
-        ({"k": "int"}, {"k": "sum"}, SettingsError, "got k as both"),
+        ({"k": "int"}, {"k": "sum"}, SettingsError, "got k twice"),
+        ({"page": "int"}, {"Page": "sum"}, SettingsError, "each under a name of its own, got Page, page twice"),
         ({"k": "double"}, {"v": "sum"}, SchemaError, "cannot use key 'k': expected a boolean, .*, got double; cast it"),
         ({"k": "text"}, {"v": "sum"}, SchemaError, r"cannot use column 'k': expected a type of Arrow .*, decimal\(p, s\), got text"),
         ({"k": pa.list_(pa.int64())}, {"v": "sum"}, SchemaError, "cannot use key 'k'"),
@@ -259,6 +262,28 @@ def test_a_sum_that_would_go_round_is_refused(path: str) -> None:
     assert rows_of(path) == rows.to_pylist()
 
 
+def test_a_sum_of_decimals_that_would_go_round_is_refused(path: str) -> None:
+    schema = create_sketch_table(path, keys={"k": "int"}, measures={"d": ("sum", "decimal(38, 1)"), "s": ("sum", "decimal(3, 1)")})
+    most = Decimal("9" * 37 + ".9")
+    rows = pa.Table.from_pylist(
+        [{"k": 1, "d": most, "s": Decimal("99.9")}, {"k": 1, "d": most.copy_negate(), "s": None}], schema=schema.columns
+    )
+    combined = Combiner(schema, path)(rows.slice(0, 0), rows)
+    assert combined.to_pylist() == [{"k": 1, "d": Decimal(0), "s": Decimal("99.9")}]
+    for name, more in (("d", most), ("d", Decimal("0.1")), ("s", Decimal("0.1"))):
+        other = pa.Table.from_pylist([{"k": 1, "d": None, "s": None, name: more}], schema=schema.columns)
+        with pytest.raises(SchemaError, match=rf"cannot write column '{name}': expected sums that fit decimal128\((38|3), 1\), got"):
+            Combiner(schema, path)(rows.slice(0, 1), other)
+
+
+def test_minima_and_maxima_of_floats_are_those_of_sql(path: str) -> None:
+    schema = create_sketch_table(path, keys={"k": "int"}, measures={"low": ("min", "double"), "high": ("max", "float")})
+    values = [(1, 5.0), (2, None), (1, math.nan), (3, -0.0), (2, None), (3, 0.0), (4, math.nan), (4, math.nan)]
+    rows = pa.Table.from_pylist([{"k": key, "low": value, "high": value} for key, value in values], schema=schema.columns)
+    found = Combiner(schema, path)(rows.slice(0, 2), rows.slice(2))
+    assert repr(found.to_pydict()) == repr({"k": [1, 2, 3, 4], "low": [5.0, None, 0.0, math.nan], "high": [math.nan, None, 0.0, math.nan]})
+
+
 def test_many_large_sketches_stay_below_the_end_of_an_array(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_ext.sketching.combiner.BLOCK_BYTES", 4 * 60)
     schema = create_sketch_table(path, keys={"k": "int"}, measures={"h": HyperLogLog(9)})
@@ -323,6 +348,17 @@ def test_rows_that_cannot_be_merged_are_refused_with_column_key_and_both_sides(
     check_rows(wrong(schema, name, None), schema, path=path)
 
 
+def test_counts_that_fit_each_a_row_are_not_added_up_when_they_are_looked_at(path: str) -> None:
+    schema = create_sketch_table(path, keys={"k": "int"}, measures={"c": CountMinSketch(2, 8)})
+    large = CountMinSketch(2, 8)
+    large.update_many(np.array([1]), weights=np.array([1 << 62]))
+    rows = pa.Table.from_pylist([{"k": key, "c": large.to_bytes()} for key in range(3)], schema=schema.columns)
+    check_rows(rows, schema, path=path)
+    broken = rows.set_column(1, schema.columns.field("c"), pa.array([large.to_bytes(), large.to_bytes(), b"x"], pa.binary()))
+    with pytest.raises(SketchBytesError, match="in the row with k 2"):
+        check_rows(broken, schema, path=path)
+
+
 def test_columns_that_say_they_are_others_are_refused_before_a_row_is_read(path: str) -> None:
     schema = made(path)
     check_fields(schema.fields, schema, list(KEYS), path=path)
@@ -334,6 +370,9 @@ def test_columns_that_say_they_are_others_are_refused_before_a_row_is_read(path:
         check_fields(other, schema, list(KEYS), path=path)
     other = pa.schema([pa.field("page", pa.binary()).with_metadata(measure_of(HyperLogLog(10)).metadata)])
     with pytest.raises(SchemaError, match="cannot write column 'page': expected a key, as the table has it"):
+        check_fields(other, schema, list(KEYS), path=path)
+    other = pa.schema([pa.field("views", pa.int64()).with_metadata({MEASURE: "max"})])
+    with pytest.raises(SchemaError, match="cannot write column 'views': expected sum, as the table says, got max; each would be added up"):
         check_fields(other, schema, list(KEYS), path=path)
 
 
