@@ -267,7 +267,7 @@ class DecayingTop(TimedSketch):
         if not -LATEST <= newest <= LATEST or not 0 <= rows <= MOST_ROWS or (rows == 0) != empty:
             raise damaged(cls.KIND, "a number of rows and their newest time", f"{rows} and {newest}")
         counts = np.frombuffer(rest, "<f8").astype(np.float64)
-        if not (counts > 0).all() or not cut >= 0 or not total < math.inf or not counts.max(initial=0.0) <= total:
+        if not (counts > 0).all() or not cut >= 0 or not total < math.inf or not counts.max(initial=0.0) / SLACK <= total:
             raise damaged(cls.KIND, "counts above 0 within a total", f"{counts[:1].tolist()} and more, {cut!r} of {total!r}")
         with np.errstate(over="ignore"):
             taken = float(counts.sum()) / SLACK

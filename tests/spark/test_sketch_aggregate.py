@@ -146,6 +146,16 @@ def test_without_rows_there_is_one_empty_sketch_or_no_key(frame: DataFrame) -> N
     assert aggregate(none, keys=["page"], aggregates={"s": sketch(HyperLogLog(10), "visitor")}).count() == 0
 
 
+@pytest.mark.parametrize("count_first", [False, True])
+def test_a_frame_without_a_partition_has_a_row_too(frame: DataFrame, count_first: bool) -> None:
+    session = frame.sparkSession
+    none = session.createDataFrame(session.sparkContext.emptyRDD(), "page string, visitor bigint")
+    measures = {"n": aggregates.count(), "s": sketch(HyperLogLog(10), "visitor")}
+    (row,) = aggregate(none, keys=[], aggregates=measures, count_first=count_first).collect()
+    assert (row.n, bytes(row.s)) == (0, HyperLogLog(10).to_bytes())
+    assert aggregate(none, keys=["page"], aggregates=measures, count_first=count_first).collect() == []
+
+
 def test_keys_of_several_columns_group_as_spark_does(spark: SparkSession) -> None:
     frame = spark.sql(
         "SELECT * FROM VALUES (0.0D, named_struct('x', 1)), (-0.0D, named_struct('x', 1)), (double('NaN'), NULL), (double('NaN'), NULL), "
@@ -156,10 +166,25 @@ def test_keys_of_several_columns_group_as_spark_does(spark: SparkSession) -> Non
     assert sorted(map(repr, found.collect())) == sorted(repr(row).replace("count", "n.") for row in expected.collect())
 
 
+def test_structs_with_fields_that_are_never_null_are_keys_in_any_time_zone(spark: SparkSession) -> None:
+    fields = StructType([StructField("x", LongType(), nullable=False), StructField("at", TimestampType())])
+    at = datetime(1969, 7, 20, 20, 17, 40, 7, tzinfo=UTC)
+    rows = [((1, at), at), ((1, at), at), (None, None), (None, at), ((1, None), at)]
+    frame = spark.createDataFrame(rows, StructType([StructField("s", fields), StructField("at", TimestampType())]))
+    before = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        found = aggregate(frame.repartition(2), keys=["s", "at"], aggregates={"count": aggregates.count()}).collect()
+        assert sorted(map(repr, found)) == sorted(map(repr, frame.groupBy("s", "at").count().collect()))
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", str(before))
+
+
 def test_keys_of_any_plain_type(spark: SparkSession) -> None:
     frame = spark.sql(
         "SELECT decimal(id % 3) * 1e20BD AS d, date_add(DATE'2026-01-01', int(id % 2)) AS t, id % 2 = 0 AS b, float(id % 2) AS f, "
-        "encode(string(id % 4), 'utf-8') AS x, timestamp_micros(id % 3) AS s, CAST(NULL AS void) AS v FROM range(60)"
+        "encode(string(id % 4), 'utf-8') AS x, timestamp_micros(id % 3) AS s, CAST(NULL AS void) AS v, "
+        "if(id % 2 = 0, TIME'10:00:00', TIME'11:00:00.5') AS c FROM range(60)"
     )
     for key in frame.columns:
         found = aggregate(frame.repartition(3), keys=[key], aggregates={"n": aggregates.count()})
@@ -191,6 +216,13 @@ def test_many_keys(spark: SparkSession) -> None:
             lambda frame: aggregate(frame.withColumn("m", F.array("page")), keys=["m"], aggregates={"n": aggregates.count()}),
             SchemaError,
             "arrays",
+        ),
+        (
+            lambda frame: aggregate(
+                frame.withColumn("page", F.expr("page COLLATE UTF8_LCASE")), keys=["page"], aggregates={"n": aggregates.count()}
+            ),
+            SchemaError,
+            "expected text that is equal when its bytes are",
         ),
     ],
 )

@@ -289,3 +289,15 @@ def test_bytes_that_no_list_has_are_refused() -> None:
     for parameters in (b"", struct.pack("<Iq", 0, 1), struct.pack("<Iq", 1, 0), struct.pack("<Iq", 10, 900_000_000)):
         with pytest.raises(SketchBytesError, match=r"expected (12 bytes of parameters|a capacity from 1 to|up to 10 items)"):
             DecayingTop.from_bytes(seal("decaying_top", 1, parameters, bytes(found.payload)))
+
+
+def test_a_count_that_rounding_put_above_the_total_is_read_again() -> None:
+    random = np.random.default_rng(11)
+    above = 0
+    for _ in range(300):
+        top = DecayingTop(4, timedelta(days=30))
+        for _ in range(3):
+            top.update_many(np.zeros(57, np.int64), times=random.integers(0, 30 * 86_400_000_000, 57))
+        above += bool(top._counts.max() > top._total)
+        assert DecayingTop.from_bytes(top.to_bytes()).to_bytes() == top.to_bytes()
+    assert above > 10
