@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sketches import Sketch, hashes
+from sketches.base import StateSketch
 from sketches.numbered import Numbered
 from sketches.places import Places
 from spark_ext.sketching.measure import SketchOf
@@ -34,6 +35,7 @@ __all__ = ["Layout", "Merged", "Partial"]
 BLOCK_ROWS: Final = 1 << 19  # rows that are grouped at once
 BLOCK_BYTES: Final = 64 << 20
 OUT_KEYS: Final = 1 << 13  # keys that are packed, or given out, at once
+OUT_BYTES: Final = 1 << 28  # fewer keys, if their sketches may be more than this: an Arrow array of binary ends at 2 GiB
 PRIME: Final = np.uint64(0x9E3779B185EBCA87)
 NULL: Final = np.uint64(42)
 
@@ -98,6 +100,14 @@ class Accumulated:
 
     def __len__(self) -> int:
         return self._count
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Yield first key and end of those that are packed, or given out, at once."""
+        templates = [one.template for one in self._layout.aggregates if isinstance(one, SketchOf)]
+        most = sum(template.state.nbytes for template in templates if isinstance(template, StateSketch))
+        step = max(1, min(OUT_KEYS, OUT_BYTES // max(1, most)))
+        for start in range(0, self._count, step):
+            yield start, min(start + step, self._count)
 
     def take(self, rows: pa.Table) -> None:
         """Take rows of `Layout.wire`."""
@@ -215,8 +225,7 @@ class Partial:
         kept = self.layout.begin(_task())
         for rows in _blocks(batches, self.layout.wire):
             kept.take(rows)
-        for start in range(0, len(kept), OUT_KEYS):
-            stop = min(start + OUT_KEYS, len(kept))
+        for start, stop in kept.spans():
             yield self._packed(kept.states(start, stop))
         settle()
 
@@ -237,15 +246,13 @@ class Merged:
     layout: Layout
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield `Layout.results`, each key once."""
-        kept: Accumulated | None = None
+        """Yield `Layout.results`, each key once; without keys one row, also where no task has sent anything."""
+        kept = self.layout.begin(0)
         for batch in batches:
             for blob in batch.column(BLOB):
-                kept = kept or self.layout.begin(0)
                 kept.merge(pa.ipc.open_stream(blob.as_buffer()).read_all())
-        for start in range(0, 0 if kept is None else len(kept), OUT_KEYS):
-            assert kept is not None  # noqa: S101
-            yield kept.results(start, min(start + OUT_KEYS, len(kept)))
+        for start, stop in kept.spans():
+            yield kept.results(start, stop)
         settle()
 
 
@@ -275,9 +282,16 @@ def _parts(keys: Sequence[pa.Array], count: int, parts: int) -> NDArray[np.int64
         present = column.is_valid().to_numpy(zero_copy_only=False)
         if present.any():
             values = column.drop_null()
-            mixed[present] = hashes(values.cast(pa.string()) if pa.types.is_decimal(column.type) else values)
+            mixed[present] = hashes(_plain(values))
         found = (found ^ mixed) * PRIME
     return (found >> np.uint64(32)).astype(np.int64) % parts
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Return values of a type that has hashes."""
+    if pa.types.is_decimal(values.type):
+        return values.cast(pa.string())
+    return values.cast(pa.int64()) if pa.types.is_time64(values.type) else values
 
 
 def _flat(column: pa.Array) -> Iterator[pa.Array]:

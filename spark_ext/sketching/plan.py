@@ -18,7 +18,7 @@ from spark_ext.sketching.counting import counted
 from spark_ext.sketching.measure import SketchOf, sees_hashes
 from spark_ext.sketching.partial import Layout, Merged, Partial
 from spark_ext.sketching.table_schema import Measure, measure_of
-from spark_ext.state.keys import check_key
+from spark_ext.state.keys import check_key, check_text
 from spark_ext.state.packing import BLOB, BUCKET
 from spark_ext.windows.aggregates.aggregate import Aggregate
 from spark_ext.windows.aggregates.basic import Count, Sum
@@ -68,7 +68,7 @@ def aggregate(frame: DataFrame, *, keys: Sequence[str], aggregates: Mapping[str,
     rows = frame.select(*wire)
     if count_first:
         layout, rows = counted(layout, rows, list(aggregates))
-    parts = max(1, min(MOST_PARTS, int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)))
+    parts = max(1, min(MOST_PARTS, int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1))) if keys else 1
     partial = rows.mapInArrow(Partial(layout, parts), f"{BUCKET} int, {BLOB} binary")
     merged = partial.repartition(parts, BUCKET).mapInArrow(Merged(layout), from_arrow_schema(layout.results))
     names = [*keys, *aggregates]
@@ -105,11 +105,19 @@ def _laid_out(frame: DataFrame, keys: Sequence[str], aggregates: Mapping[str, Ag
     found = to_arrow_schema(StructType([frame.schema[name] for name in keys]), timezone="UTC")
     for key in found:
         check_key(key.name, key.type)
-    layout = Layout(pa.schema([pa.field(f"k{at}", kind) for at, kind in enumerate(found.types)]), rows, tuple(placed))
+        check_text(key.name, frame.schema[key.name].dataType.simpleString())
+    layout = Layout(pa.schema([pa.field(f"k{at}", _nullable(kind)) for at, kind in enumerate(found.types)]), rows, tuple(placed))
     _ = layout.results  # asks each aggregate whether it can take its columns
     wire = [column(name).alias(f"k{at}") for at, name in enumerate(keys)]
     wire += [taken.alias(f"c{at}") for at, taken in enumerate(inputs.values())]
     return layout, wire or [F.lit(0).alias("k")]
+
+
+def _nullable(kind: pa.DataType) -> pa.DataType:
+    """Return a type whose fields may be null, as they are below a struct that is null."""
+    if not pa.types.is_struct(kind):
+        return kind
+    return pa.struct([pa.field(field.name, _nullable(field.type)) for field in kind])
 
 
 def _hashed(one: Aggregate, frame: DataFrame) -> tuple[Aggregate, dict[str, Column]]:
@@ -142,5 +150,4 @@ def _added_up(one: Aggregate | None) -> dict[str, str]:
 
 
 def _needs_times(one: Aggregate) -> bool:
-
     return isinstance(one, Edge | Collect) or (type(one) is SketchOf and isinstance(one.template, TimedSketch) and one.times is None)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spark_ext.errors import SchemaError
 
-__all__ = ["check_key", "codes", "normalised"]
+__all__ = ["check_key", "check_text", "codes", "normalised"]
 
 ROOM: Final = 2**62  # above it two codes are made dense before they are combined
 
@@ -42,6 +42,19 @@ def check_key(name: str, kind: pa.DataType) -> None:
             why="arrays and maps are not compared",
             todo="group by a part of it, or by its text: to_json(...)",
         )
+
+
+def check_text(name: str, kind: str) -> None:
+    """Refuse a key whose text is equal by other rules than its bytes; `kind` is its type as Spark writes it.
+
+    Raises
+    ------
+    SchemaError
+        The type has a collation, or holds one that has.
+    """
+    if " collate " in kind:
+        expected, why = "text that is equal when its bytes are", "columns reach a kernel without their collation"
+        raise SchemaError("group by", "key", name, expected=expected, got=kind, why=why, todo="group by lower(...), or as it fits")
 
 
 def codes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> NDArray[np.int64]:

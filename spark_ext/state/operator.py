@@ -27,7 +27,7 @@ from spark_ext.names import column
 from spark_ext.state.buckets import check_buckets, labels
 from spark_ext.state.codec import BucketState, Identity, decode, encode
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
-from spark_ext.state.keys import check_key
+from spark_ext.state.keys import check_key, check_text
 from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, TAG, Packer, receive, spread, to_blobs
 from spark_ext.workers import settle
 
@@ -116,12 +116,7 @@ def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucket
             raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
     for field in input_schema(frame, keys):
         check_key(field.name, field.type)
-        kind = frame.schema[field.name].dataType.simpleString()
-        if " collate " in kind:
-            expected, why = "text that is equal when its bytes are", "columns reach a kernel without their collation"
-            raise SchemaError(
-                "group by", "key", field.name, expected=expected, got=kind, why=why, todo="group by lower(...), or as it fits"
-            )
+        check_text(field.name, frame.schema[field.name].dataType.simpleString())
     check_buckets(buckets)
     if frame.isStreaming and "EventTimeWatermark" not in frame._jdf.queryExecution().analyzed().toString():  # noqa: SLF001 (no public way to ask)
         raise SettingsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from sketches import BloomFilter, HyperLogLog, SpaceSaving
 from spark_ext.sketching import partial
@@ -13,7 +14,7 @@ from spark_ext.sketching.partial import Layout, Merged, Partial
 from spark_ext.windows.aggregates import count
 
 
-def rows_of(keys: np.ndarray, values: np.ndarray) -> pa.RecordBatch:  # type: ignore[type-arg]
+def rows_of(keys: NDArray[np.int64], values: NDArray[np.int64]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(keys), pa.array(values)], ["k0", "c0"])
 
 
@@ -40,3 +41,10 @@ def test_without_keys_there_is_a_row_also_of_nothing() -> None:
     assert batch.to_pylist() == [{"r0": HyperLogLog(4).to_bytes(), "r1": 0}]
     keyed = Layout(pa.schema([("k0", pa.int64())]), layout.rows, layout.aggregates)
     assert list(Merged(keyed)(iter([]))) == []
+
+
+def test_times_of_day_are_keys() -> None:
+    layout = Layout(pa.schema([("k0", pa.time64("ns"))]), pa.schema([]), (count(),))
+    keys = pa.array([5, None, 5, 0, None, 5], pa.time64("ns"))
+    (batch,) = Merged(layout)(Partial(layout, 3)(iter([pa.record_batch([keys], ["k0"])])))
+    assert dict(zip(batch["k0"].cast(pa.int64()).to_pylist(), batch["r0"].to_pylist(), strict=True)) == {5: 3, None: 2, 0: 1}
