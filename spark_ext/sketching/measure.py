@@ -144,7 +144,7 @@ class SketchOf(Aggregate):
         return [pa.nulls(groups, BINARY)]
 
     def of_rows(self, rows: Mapping[str, pa.Array], times: pa.Array, segments: Segments) -> list[pa.Array]:  # noqa: D102
-        salt = int(np.bitwise_xor.reduce(hashes(times), initial=np.uint64(len(times))))  # other random numbers in each batch
+        salt = int(np.add.reduce(hashes(times), initial=np.uint64(len(times))))  # other random numbers in each batch
         made = self.numbered(salt, len(segments))
         self.take(made, segments.ids, rows, times)
         return [made.to_stored()]

@@ -144,6 +144,15 @@ def test_samples_of_batches_are_no_twins() -> None:
     assert len(chosen) > 15
 
 
+@pytest.mark.parametrize("template", [ReservoirSample(20), WeightedReservoirSample(20)], ids=repr)
+def test_rows_that_come_again_at_each_full_second_are_sampled_anew(template: Sketch) -> None:
+    measure, chosen = sketch(template, "v"), set()
+    for second in range(20):
+        rows, _ = rows_of(list(range(1000)))
+        chosen.add(tuple(sorted(one_of(measure, rows, pa.array(np.full(1000, 1_000_000 * second))).sample().tolist())))
+    assert len(chosen) == 20
+
+
 def test_samples_and_weighted_samples_know_how_many_they_saw() -> None:
     rows, times = rows_of(list(range(100)), w=list(range(100)))
     assert one_of(sketch(ReservoirSample(5), "v"), rows, times).count == 100
