@@ -222,15 +222,22 @@ class Partial:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield (label, blob); holds a block of rows and the states of the task's keys."""
-        kept = self.layout.begin(_task())
+        kept: Accumulated | None = None
         for rows in _blocks(batches, self.layout.wire):
+            if kept is None:  # other random numbers in each task, and for other keys: those of the next minute may have equal values
+                salt = np.add.reduce(_hashes(self._keys(rows), len(rows)), initial=np.uint64(_task()))
+                kept = self.layout.begin(int(salt))
             kept.take(rows)
+        kept = self.layout.begin(_task()) if kept is None else kept
         for start, stop in kept.spans():
             yield self._packed(kept.states(start, stop))
         settle()
 
+    def _keys(self, rows: pa.Table) -> list[pa.Array]:
+        return [_whole(column) for column in rows.columns[: len(self.layout.keys)]]
+
     def _packed(self, states: pa.Table) -> pa.RecordBatch:
-        parts = _parts([_whole(column) for column in states.columns[: len(self.layout.keys)]], len(states), self.parts)
+        parts = (_hashes(self._keys(states), len(states)) >> np.uint64(32)).astype(np.int64) % self.parts  # the same in every task
         order, segments = group(parts)
         if len(segments) > 1:
             states = states.take(pa.array(order))
@@ -274,8 +281,8 @@ def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows if rows.schema.types == schema.types else rows.cast(schema)
 
 
-def _parts(keys: Sequence[pa.Array], count: int, parts: int) -> NDArray[np.int64]:
-    """Return the part that each key belongs to, the same in every task."""
+def _hashes(keys: Sequence[pa.Array], count: int) -> NDArray[np.uint64]:
+    """Return a hash of each key, the same in every task."""
     found = np.zeros(count, np.uint64)
     for column in (part for key in keys for part in _flat(key)):
         mixed = np.full(count, NULL, np.uint64)
@@ -284,7 +291,7 @@ def _parts(keys: Sequence[pa.Array], count: int, parts: int) -> NDArray[np.int64
             values = column.drop_null()
             mixed[present] = hashes(_plain(values))
         found = (found ^ mixed) * PRIME
-    return (found >> np.uint64(32)).astype(np.int64) % parts
+    return found
 
 
 def _plain(values: pa.Array) -> pa.Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from sketches import BloomFilter, HyperLogLog, SpaceSaving
+from sketches import BloomFilter, HyperLogLog, ReservoirSample, Sketch, SpaceSaving, WeightedReservoirSample
 from spark_ext.sketching import partial
 from spark_ext.sketching.measure import sketch
 from spark_ext.sketching.partial import Layout, Merged, Partial
@@ -48,3 +50,20 @@ def test_times_of_day_are_keys() -> None:
     keys = pa.array([5, None, 5, 0, None, 5], pa.time64("ns"))
     (batch,) = Merged(layout)(Partial(layout, 3)(iter([pa.record_batch([keys], ["k0"])])))
     assert dict(zip(batch["k0"].cast(pa.int64()).to_pylist(), batch["r0"].to_pylist(), strict=True)) == {5: 3, None: 2, 0: 1}
+
+
+@pytest.mark.parametrize("template", [ReservoirSample(20), WeightedReservoirSample(20)], ids=repr)
+def test_samples_of_minutes_with_equal_values_are_no_twins(template: Sketch) -> None:
+    """A job that sees the same devices report in each minute merges samples that do not err alike."""
+    layout = Layout(pa.schema([("k0", pa.int64())]), pa.schema([("v", pa.int64())]), (sketch(template, "v"),))
+    whole: Any = template.copy()
+    devices: set[int] = set()
+    for minute in range(50):
+        rows = rows_of(np.full(1000, minute), np.arange(1000))
+        first, again = (next(Merged(layout)(Partial(layout, 2)(iter([rows])))) for _ in range(2))
+        assert first.equals(again)
+        one: Any = type(template).from_bytes(first["r0"][0].as_py())
+        devices.update(one.sample().tolist())
+        whole.merge(one)
+    assert len(devices) > 500  # 636 are likely
+    assert len(set(whole.sample().tolist())) > 15
