@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sketches.errors import SketchBytesError, SketchError
-from sketches.numbered import numbered
+from sketches.base import Sketch
+from sketches.errors import SketchBytesError, SketchError, SketchTypeError
+from sketches.numbered import Numbered, Objects, numbered
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.sketching.checks import key_of, refused
 from spark_ext.sketching.table_schema import Measure, SketchSchema
@@ -86,21 +87,26 @@ class Combiner:
             if name not in measures:
                 columns.append(both.column(name).take(pa.array(firsts)))
             elif measures[name].how == "sketch":
-                columns.append(self._merged(name, measures[name], both, groups, firsts.size, known.num_rows))
+                made = numbered(measures[name].template, firsts.size)
+                columns.append(self._merged(name, measures[name], made, both, groups, known.num_rows))
             else:
                 columns.append(self._added(name, measures[name].how, both, groups))
         return pa.Table.from_arrays(columns, schema=both.schema)
 
-    def _merged(self, name: str, measure: Measure, both: pa.Table, groups: Numbers, count: int, known: int) -> pa.ChunkedArray:
-        stored = both.column(name)
-        made = numbered(measure.template, count)
+    def _merged(self, name: str, measure: Measure, made: Numbered[Sketch], both: pa.Table, groups: Numbers, known: int) -> pa.ChunkedArray:
+        stored, count = both.column(name), len(made)
         rows = np.full(count, -1)  # of each group: the only sketch, if it has one; it stays as it is
         sizes = np.zeros(count, np.int64)
         at = 0
         for chunk in stored.chunks:
             some = groups[at : at + len(chunk)]
             taken = chunk.is_valid().to_numpy(zero_copy_only=False)
-            for row, error in made.merge_stored(some, chunk).items():
+            wrong = made.merge_stored(some, chunk)
+            if not isinstance(made, Objects) and any(isinstance(error, SketchTypeError) for error in wrong.values()):
+                apart: Objects[Sketch] = Objects(measure.template)  # each with items of its own type
+                apart.grow(count)
+                return self._merged(name, measure, apart, both, groups, known)
+            for row, error in wrong.items():
                 self._damaged(name, measure, error, both, at + row, known)
                 taken[row] = False
                 rows[some[row]] = at + row  # unless there is another that can take its place

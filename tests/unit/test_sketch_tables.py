@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 
-from sketches import CountMinSketch, DecayingWindow, HyperLogLog, MisraGries, Quantiles, RotatingBloomFilter, UltraLogLog
+from sketches import CountMinSketch, DecayingWindow, HyperLogLog, MisraGries, Quantiles, ReservoirSample, RotatingBloomFilter, UltraLogLog
 from sketches.errors import SketchBytesError, SketchError
 from spark_ext.delta import Txn, append, combine
 from spark_ext.errors import SchemaError, SettingsError
@@ -393,6 +393,22 @@ def test_a_damaged_sketch_in_the_table_stops_the_merge_or_is_replaced(path: str,
     assert "column 'h' of the row with k 1 is damaged, and is begun anew" in caplog.text
     with pytest.raises(SettingsError, match="expected one of fail, replace, got 'skip'"):
         Combiner(schema, path, "skip")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("template", [MisraGries(8), ReservoirSample(8)], ids=repr)
+def test_keys_may_have_items_of_different_types(path: str, template: Any) -> None:
+    schema = create_sketch_table(path, keys={"k": "int"}, measures={"s": template})
+    given = [(1, [1, 2]), (2, ["a"]), (3, [1.5]), (1, [2]), (2, ["a", "b"])]
+    rows = pa.Table.from_pylist([{"k": key, "s": stored(template, values)} for key, values in given], schema=schema.columns)
+    found = {row["k"]: type(template).from_bytes(row["s"]) for row in Combiner(schema, path)(rows.slice(0, 3), rows.slice(3)).to_pylist()}
+    if isinstance(template, ReservoirSample):
+        items = {key: sorted(sketch.sample().tolist()) for key, sketch in found.items()}
+    else:
+        items = {key: sorted(hot.item for hot in sketch.top(8) for _ in range(hot.lower)) for key, sketch in found.items()}
+    assert items == {1: [1, 2, 2], 2: ["a", "a", "b"], 3: [1.5]}
+    mixed = pa.Table.from_pylist([{"k": 1, "s": stored(template, ["a"])}], schema=schema.columns)
+    with pytest.raises(SchemaError, match="got 'string' instead of values of type 'long' in the row with k 1"):
+        Combiner(schema, path)(rows.slice(0, 3), mixed)
 
 
 def test_a_combiner_can_be_sent(path: str) -> None:
