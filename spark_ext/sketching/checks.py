@@ -92,7 +92,7 @@ def check_rows(rows: pa.Table, schema: SketchSchema, *, path: str) -> None:
             if found is not None:
                 row, error = found
                 keys = [folded[key.casefold()] for key in schema.keys if key.casefold() in folded]
-                raise refused(name, measure, error, stored[row].as_buffer(), key=key_of(rows.slice(row, 1), keys), path=path)
+                raise refused(name, measure, error, stored[row].as_buffer(), key=key_of(rows.slice(row, 1), keys))
 
 
 def check_frame(frame: DataFrame, schema: SketchSchema, *, path: str) -> None:
@@ -124,9 +124,8 @@ class _Checked:
                 return
 
 
-def refused(name: str, measure: Measure, error: EngineError, data: Any, *, key: str, path: str) -> SchemaError | SketchBytesError:
+def refused(name: str, measure: Measure, error: EngineError, data: Any, *, key: str) -> SchemaError | SketchBytesError:
     """Return the error of a new row whose sketch cannot be merged into a column."""
-    del path
     template = measure.template
     try:
         kind = kind_of(data)

@@ -128,7 +128,7 @@ class Combiner:
     def _damaged(self, name: str, measure: Measure, error: SketchError, both: pa.Table, row: int, known: int) -> None:
         key = key_of(both.slice(row, 1), self.schema.keys)
         if row >= known:
-            raise refused(name, measure, error, both.column(name)[row].as_buffer(), key=key, path=self.path)
+            raise refused(name, measure, error, both.column(name)[row].as_buffer(), key=key)
         if self.on_damage == "fail":
             raise SketchBytesError(
                 "merge into",
