@@ -40,7 +40,8 @@ def sketch(template: Sketch, column: str, *, weights: str | None = None, times: 
     template : Sketch
         An empty sketch with the parameters that all shall have, such as ``HyperLogLog(12)``; none that has keys or a clock of its own.
     column : str
-        The values. Of sketches that look at hashes only (distinct counts, Bloom filters, Count-Min) any plain type, and structs of such in `aggregate`.
+        The values. Of sketches that look at hashes only (distinct counts, Bloom filters, Count-Min) any plain type, and structs of such
+        in `aggregate`.
     weights : str, optional
         Column of weights, for sketches that have them; as their `update_many` takes them. A null weight stands for 1.
     times : str, optional
