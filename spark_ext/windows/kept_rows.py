@@ -85,8 +85,8 @@ def forgotten(key: NDArray[np.int64], time: NDArray[np.int64], ttl_us: int | Non
 
 def evicted(kept: Kept, keep_rows: int | None, keep_us: int | None) -> Kept:
     """Return rows in order, and of each key the last `keep_rows` that are not more than `keep_us` behind its newest."""
-    # Which of the rows of one time are the last matters only where they are counted.
-    order = total_order([kept.key, kept.time], kept.columns if keep_rows is not None else [])
+    # Which of the rows of one time are the last matters only where they are counted; of equal ones those that were not given out yet.
+    order = total_order([kept.key, kept.time], [*kept.columns, pa.array(kept.fresh)] if keep_rows is not None else [])
     key, time = kept.key[order], kept.time[order]
     starts = np.flatnonzero(changes(key))
     sizes = np.diff(starts, append=len(key))

@@ -210,3 +210,14 @@ def test_a_kernel_says_what_its_state_is() -> None:
     assert set(kernel.state_schema) == {"keys", "counts", "rows", "meta"}
     assert kernel.state_schema["rows"].names == ["key", "time_us", "fresh", "c_v"]
     assert set(kernel.out_schema) == {"window", "late", "invalid"}
+
+
+def test_of_equal_rows_the_one_that_was_not_given_out_is_kept() -> None:
+    case = Case(("k", "j"), 1, None, None, 0, each_rows(2))
+    early_on: Row = ("a", 1, 0, None)
+    stream: list[list[Row]] = [
+        [("é", 1, 0, None), *[early_on] * 7, ("a", 1, 1, None), ("a", None, 0, None)],
+        [*[early_on] * 4, ("a", 1, 1, None), ("é", 1, 0, None)],
+    ]
+    played = ws.agree(case.kernel(), case.keys, Model(case), stream, 0)
+    assert ("a", 1, 1, 1, 1, None, None, True) in played.out  # of the second batch: a row that nobody has seen yet
