@@ -14,26 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+import sketches
 from sketches.arrow_columns import to_arrow
 from sketches.base import Sketch
-from sketches.bloom import BloomFilter
-from sketches.classic_bloom import ClassicBloomFilter
 from sketches.columns import is_arrow
-from sketches.count_min import CountMinSketch
-from sketches.decaying import DecayingWindow
-from sketches.decaying_top import DecayingTop
 from sketches.envelope import KINDS, MAGIC, OVERHEAD, kind_of
 from sketches.errors import EngineError, SketchBytesError, SketchError, SketchTypeError
-from sketches.heavy_hitters import HeavyHitters
-from sketches.hyperloglog import HyperLogLog
-from sketches.misra_gries import MisraGries
-from sketches.quantiles import Quantiles
-from sketches.reservoir import ReservoirSample
-from sketches.rotating_bloom import RotatingBloomFilter
-from sketches.space_saving import SpaceSaving
-from sketches.stratified_reservoir import StratifiedReservoirSample
-from sketches.ultraloglog import UltraLogLog
-from sketches.weighted_reservoir import WeightedReservoirSample
+from sketches.templates import CLASSES as NAMES
 
 __all__ = ["CLASSES", "OnError", "Rows", "refusal", "stored_column"]
 
@@ -41,26 +28,7 @@ OnError = Literal["fail", "null"]
 S = TypeVar("S", bound=Sketch)
 Answer = TypeVar("Answer")
 
-CLASSES: Final[Mapping[str, type[Sketch]]] = {
-    some.KIND: some
-    for some in (
-        BloomFilter,
-        ClassicBloomFilter,
-        RotatingBloomFilter,
-        HyperLogLog,
-        UltraLogLog,
-        CountMinSketch,
-        ReservoirSample,
-        WeightedReservoirSample,
-        StratifiedReservoirSample,
-        MisraGries,
-        SpaceSaving,
-        DecayingWindow,
-        DecayingTop,
-        Quantiles,
-        HeavyHitters,
-    )
-}
+CLASSES: Final[Mapping[str, type[Sketch]]] = {kind: getattr(sketches, name) for kind, name in NAMES.items()}
 GO_ON: Final = "or go on without such rows by on_error='null'; error(...) says what is wrong with each"
 ENDS_AT_KIND: Final = 5  # bytes
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from sketches.places import Places
 from spark_ext.sketching.measure import SketchOf
 from spark_ext.state.buckets import labels
 from spark_ext.state.codec import to_ipc
+from spark_ext.state.keys import flat, whole
 from spark_ext.state.packing import BLOB, PACKED
 from spark_ext.state.segments import group
 from spark_ext.windows.aggregates.aggregate import Aggregate
@@ -113,7 +114,7 @@ class Accumulated:
         """Take rows of `Layout.wire`."""
         numbers = self._numbers(rows)
         at = len(self._layout.keys)
-        columns = {name: _whole(rows.column(at + place)) for place, name in enumerate(self._layout.rows.names)}
+        columns = {name: whole(rows.column(at + place)) for place, name in enumerate(self._layout.rows.names)}
         for kept in self._kept:
             kept.take(numbers, columns)
 
@@ -122,7 +123,7 @@ class Accumulated:
         numbers = self._numbers(states)
         at = len(self._layout.keys)
         for kept in self._kept:
-            kept.merge(numbers, [_whole(column) for column in states.columns[at : at + kept.width]])
+            kept.merge(numbers, [whole(column) for column in states.columns[at : at + kept.width]])
             at += kept.width
 
     def keys(self, start: int, stop: int) -> list[pa.Array]:
@@ -146,7 +147,7 @@ class Accumulated:
         """Return the number of each row's key; new keys get the next ones."""
         if self._places is None:
             return np.zeros(len(rows), np.int64)
-        found = self._places.numbers(*(part for column in rows.columns[: len(self._layout.keys)] for part in _flat(_whole(column))))
+        found = self._places.numbers(*(part for column in rows.columns[: len(self._layout.keys)] for part in flat(whole(column))))
         if len(self._places) > self._count:
             self._grow(len(self._places))
             self._distinct = []
@@ -234,7 +235,7 @@ class Partial:
         settle()
 
     def _keys(self, rows: pa.Table) -> list[pa.Array]:
-        return [_whole(column) for column in rows.columns[: len(self.layout.keys)]]
+        return [whole(column) for column in rows.columns[: len(self.layout.keys)]]
 
     def _packed(self, states: pa.Table) -> pa.RecordBatch:
         parts = (_hashes(self._keys(states), len(states)) >> np.uint64(32)).astype(np.int64) % self.parts  # the same in every task
@@ -284,7 +285,7 @@ def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def _hashes(keys: Sequence[pa.Array], count: int) -> NDArray[np.uint64]:
     """Return a hash of each key, the same in every task."""
     found = np.zeros(count, np.uint64)
-    for column in (part for key in keys for part in _flat(key)):
+    for column in (part for key in keys for part in flat(key)):
         mixed = np.full(count, NULL, np.uint64)
         present = column.is_valid().to_numpy(zero_copy_only=False)
         if present.any():
@@ -301,26 +302,12 @@ def _plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.int64()) if pa.types.is_time64(values.type) else values
 
 
-def _flat(column: pa.Array) -> Iterator[pa.Array]:
-    """Yield a column of plain values, or whether a struct is there and its fields, which are null below a null struct."""
-    if pa.types.is_struct(column.type):
-        yield column.is_valid()
-        for child in column.flatten():
-            yield from _flat(child)
-    else:
-        yield column
-
-
 def _rebuilt(kind: pa.DataType, columns: Iterator[pa.Array]) -> pa.Array:
-    """Return the column that `_flat` took apart."""
+    """Return the column that `flat` took apart."""
     column = next(columns)
     if not pa.types.is_struct(kind):
         return column
     return pa.StructArray.from_arrays([_rebuilt(field.type, columns) for field in kind], fields=list(kind), mask=pc.invert(column))
-
-
-def _whole(column: pa.ChunkedArray | pa.Array) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _task() -> int:

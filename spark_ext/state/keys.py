@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spark_ext.errors import SchemaError
 
-__all__ = ["check_key", "check_text", "codes", "normalised"]
+__all__ = ["check_key", "check_text", "codes", "flat", "normalised", "whole"]
 
 ROOM: Final = 2**62  # above it two codes are made dense before they are combined
 
@@ -77,7 +77,7 @@ def codes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> NDArray[np.int64]:
     >>> codes([pa.array([1, 1, 2, 1]), pa.array([0.0, 1.0, 0.0, -0.0])]).tolist()
     [0, 1, 2, 0]
     """
-    parts = [part for column in columns for part in _flat(_whole(column))]
+    parts = [part for column in columns for part in flat(whole(column))]
     found, size = _encoded(parts[0])
     for part in parts[1:]:
         more, count = _encoded(part)
@@ -99,15 +99,17 @@ def normalised(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_nan(positive), nan, positive)
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column without chunks."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _flat(column: pa.Array) -> list[pa.Array]:
+def flat(column: pa.Array) -> list[pa.Array]:
+    """Return a column of plain values, or of a struct whether it is there and its fields, so that equal parts are equal keys."""
     if not pa.types.is_struct(column.type):
         return [column]
     # Children below a null struct are null in `flatten`, so whether the struct is there is a part of its own.
-    return [column.is_valid(), *(part for child in column.flatten() for part in _flat(child))]
+    return [column.is_valid(), *(part for child in column.flatten() for part in flat(child))]
 
 
 def _encoded(column: pa.Array) -> tuple[NDArray[np.int64], int]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spark_ext.state.kernel import FOREVER_US, NEVER_US
-from spark_ext.state.keys import codes, normalised
+from spark_ext.state.keys import codes, normalised, whole
 from spark_ext.state.segments import Segments
 from spark_ext.windows.aggregates.aggregate import Aggregate
 
@@ -140,7 +140,7 @@ class Layout:
         """
         taken = pa.array(order)
         needed = {name for _, aggregate in self.aggregates for name in aggregate.inputs}
-        columns = {name: _whole(rows.column(name).take(taken)) for name in needed}
+        columns = {name: whole(rows.column(name).take(taken)) for name in needed}
         ordered = pa.array(times[order])
         return [
             column
@@ -175,7 +175,7 @@ class Layout:
 
     def rejected(self, rows: pa.Table, **more: pa.Array) -> pa.Table:
         """Return output rows for rows that are not accepted: their keys, the whole event, and `more`."""
-        event = pa.StructArray.from_arrays([_whole(column) for column in rows.columns], fields=list(self.in_schema))
+        event = pa.StructArray.from_arrays([whole(column) for column in rows.columns], fields=list(self.in_schema))
         return pa.table({**{name: rows.column(name) for name in self.keys}, **more, EVENT: event})
 
     def _parts(self, states: Sequence[pa.Array]) -> list[tuple[Aggregate, Sequence[pa.Array]]]:
@@ -189,8 +189,8 @@ class Layout:
 
 def ints(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     """Return int64 or time stamps as NumPy's int64; 0 for null."""
-    whole = _whole(column)
-    plain = whole if pa.types.is_int64(whole.type) else whole.view(pa.int64())
+    found = whole(column)
+    plain = found if pa.types.is_int64(found.type) else found.view(pa.int64())
     return np.asarray(plain.fill_null(0) if plain.null_count else plain)
 
 
@@ -212,7 +212,3 @@ def lateness(window_starts: NDArray[np.int64], window_ends: NDArray[np.int64], b
 
 def _stamp(values: NDArray[np.int64], unbounded: int) -> pa.Array:
     return pc.if_else(pa.array(values == unbounded), pa.scalar(None, STAMP), pa.array(np.where(values == unbounded, 0, values)).view(STAMP))
-
-
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
