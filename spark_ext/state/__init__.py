@@ -8,7 +8,10 @@ bytes, `buckets` says how many there are, `control` tells a stream that its inpu
 
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.control import Control
-from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, Step, empty_state
-from spark_ext.state.operator import apply_kernel, input_schema
+from spark_ext.state.kernel import FOREVER_US, NEVER_US, JoinKernel, Kernel, Moment, Step, empty_state
+from spark_ext.state.operator import Input, apply_kernel, apply_to_inputs, input_schema
 
-__all__ = ["FOREVER_US", "NEVER_US", "Control", "Kernel", "Moment", "Step", "apply_kernel", "buckets_for", "empty_state", "input_schema"]
+__all__ = [
+    "FOREVER_US", "NEVER_US", "Control", "Input", "JoinKernel", "Kernel", "Moment", "Step", "apply_kernel", "apply_to_inputs",
+    "buckets_for", "empty_state", "input_schema",
+]  # fmt: skip

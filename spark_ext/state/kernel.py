@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-__all__ = ["EARLIEST", "FOREVER_US", "LATEST", "NEVER_US", "Kernel", "Moment", "State", "Step", "empty_state"]
+__all__ = ["EARLIEST", "FOREVER_US", "LATEST", "NEVER_US", "JoinKernel", "Kernel", "Moment", "State", "Step", "empty_state"]
 
 NEVER_US: Final = -(2**62)  # a watermark before any row; room is left for arithmetic
 FOREVER_US: Final = 2**62  # a watermark behind every row
@@ -110,6 +110,35 @@ class Kernel(Protocol):
         ...
 
 
-def empty_state(kernel: Kernel) -> dict[str, pa.Table]:
+class JoinKernel(Protocol):
+    """A stateful operator over several inputs; as `Kernel`, but for the rows that it takes.
+
+    Attributes
+    ----------
+    in_schemas : mapping of str to pa.Schema
+        The columns of the rows of each input, by its name.
+    """
+
+    @property
+    def operator(self) -> str: ...  # noqa: D102
+
+    @property
+    def settings(self) -> str: ...  # noqa: D102
+
+    @property
+    def in_schemas(self) -> Mapping[str, pa.Schema]: ...  # noqa: D102
+
+    @property
+    def state_schema(self) -> Mapping[str, pa.Schema]: ...  # noqa: D102
+
+    @property
+    def out_schema(self) -> Mapping[str, pa.Schema]: ...  # noqa: D102
+
+    def step(self, state: State, rows: Mapping[str, pa.Table], moment: Moment) -> Step:
+        """Fold one micro-batch into the bucket: a table of rows for each input, perhaps empty; see `Kernel.step`."""
+        ...
+
+
+def empty_state(kernel: Kernel | JoinKernel) -> dict[str, pa.Table]:
     """Return the state of a bucket that has seen nothing."""
     return {name: schema.empty_table() for name, schema in kernel.state_schema.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,15 +27,15 @@ from spark_ext.errors import SchemaError, SettingsError, StateError
 from spark_ext.names import column
 from spark_ext.state.buckets import check_buckets, labels
 from spark_ext.state.codec import BucketState, Identity, decode, encode
-from spark_ext.state.kernel import FOREVER_US, NEVER_US, Kernel, Moment, empty_state
+from spark_ext.state.kernel import FOREVER_US, NEVER_US, JoinKernel, Kernel, Moment, State, Step, empty_state
 from spark_ext.state.keys import check_key, check_text
-from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, TAG, Packer, receive, spread, to_blobs
+from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, ONLY, TAG, Packer, receive, spread, to_blobs
 from spark_ext.workers import settle
 
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["apply_kernel", "input_schema", "union_schema"]
+__all__ = ["Input", "apply_kernel", "apply_to_inputs", "input_schema", "union_schema"]
 
 WATERMARK: Final = "_watermark"
 # Spark drops late rows by the column that carries this; a null column with it shows late rows, watermark and timers alike.
@@ -86,12 +87,61 @@ def apply_kernel(
 
     State: one blob per bucket (`spark_ext.state.codec`), rewritten whole when the bucket is called.
     """
-    _check(frame, keys, columns, buckets)
+    return apply_to_inputs({ONLY: Input(frame, keys, columns)}, _One(kernel), buckets=buckets, control=control)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of an operator that has several.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As in `apply_kernel`.
+    keys : sequence of str
+        Columns that make the key: as many, and of the same types in the same order, as those of the other inputs.
+    columns : sequence of str
+        Columns that the kernel gets.
+    """
+
+    frame: DataFrame
+    keys: Sequence[str]
+    columns: Sequence[str]
+
+
+def apply_to_inputs(inputs: Mapping[str, Input], kernel: JoinKernel, *, buckets: int, control: Control | None = None) -> DataFrame:
+    """Run a kernel over several inputs; rows whose keys are equal meet in a bucket, whichever input they are of.
+
+    Guarantee, parameters, errors and state as in `apply_kernel`. The watermark is the least of those of the inputs; rows of one that is
+    late by it reach the kernel too.
+
+    Parameters
+    ----------
+    inputs : mapping of str to Input
+        By the names that the kernel knows them by; all of them streams, or all bounded.
+
+    Raises
+    ------
+    SettingsError
+        Also if some are streams and some are bounded.
+    """
+    for one in inputs.values():
+        _check(one.frame, one.keys, one.columns, buckets)
+    streaming = {one.frame.isStreaming for one in inputs.values()}
+    if len(streaming) > 1:
+        raise SettingsError(
+            "join", "inputs", ", ".join(inputs), expected="all streams, or all bounded", got="some of both",
+            todo="read a table beside a stream with spark_ext.joins.lookup, or both as streams",
+        )  # fmt: skip
     schema = union_schema(kernel.out_schema)
     runner = _Runner(kernel, buckets, schema)
     spark_schema = from_arrow_schema(schema)
-    packed = _packed(frame, keys, columns, buckets, control).mapInArrow(Packer(buckets, kernel.operator), f"{BUCKET} int, {BLOB} binary")
-    if frame.isStreaming:
+    parts = []
+    for at, (name, one) in enumerate(inputs.items()):
+        rows = _packed(one.frame, one.keys, one.columns, buckets, control if at == 0 else None)
+        parts.append(rows.mapInArrow(Packer(buckets, kernel.operator, name), f"{BUCKET} int, {BLOB} binary"))
+    packed = reduce(DataFrame.unionAll, parts)
+    if streaming == {True}:
         marked = packed.select("*", F.lit(None).cast("timestamp").alias(WATERMARK, metadata=WATERMARKED))
         blobs = marked.groupBy(BUCKET).applyInPandasWithState(
             runner.stream, f"{BLOB} binary", f"{BLOB} binary", "append", GroupStateTimeout.EventTimeTimeout
@@ -148,17 +198,47 @@ def _bucket(keys: Sequence[str], buckets: int) -> Column:
 
 
 @dataclass(frozen=True, slots=True)
+class _One:
+    """A kernel over one input, as one over several."""
+
+    kernel: Kernel
+
+    @property
+    def operator(self) -> str:
+        return self.kernel.operator
+
+    @property
+    def settings(self) -> str:
+        return self.kernel.settings
+
+    @property
+    def in_schemas(self) -> Mapping[str, pa.Schema]:
+        return {ONLY: self.kernel.in_schema}
+
+    @property
+    def state_schema(self) -> Mapping[str, pa.Schema]:
+        return self.kernel.state_schema
+
+    @property
+    def out_schema(self) -> Mapping[str, pa.Schema]:
+        return self.kernel.out_schema
+
+    def step(self, state: State, rows: Mapping[str, pa.Table], moment: Moment) -> Step:
+        return self.kernel.step(state, rows[ONLY], moment)
+
+
+@dataclass(frozen=True, slots=True)
 class _Runner:
     """Runs a kernel in a worker, for one bucket at a time."""
 
-    kernel: Kernel
+    kernel: JoinKernel
     buckets: int
     schema: pa.Schema
 
     def stream(self, key: tuple[int], frames: Iterator[pd.DataFrame], state: GroupState) -> Iterator[pd.DataFrame]:
         """Do one batch of one bucket: state in, step, state out, and the timer."""
         found = self._load(key[0], state)
-        received = receive((blob for frame in frames for blob in frame[BLOB]), self.kernel.in_schema)
+        received = receive((blob for frame in frames for blob in frame[BLOB]), self.kernel.in_schemas)
         floor_us = max(found.floor_us, NEVER_US if received.floor_us is None else received.floor_us)
         watermark_ms = state.getCurrentWatermarkMs()
         # Spark's watermark is 0 before any row.
@@ -179,9 +259,10 @@ class _Runner:
 
     def bounded(self, packed: pa.Table) -> pa.Table:
         """Do a whole bucket: all rows, then the end of time."""
-        received = receive((blob.as_py() for blob in packed.column(BLOB)), self.kernel.in_schema)
+        received = receive((blob.as_py() for blob in packed.column(BLOB)), self.kernel.in_schemas)
         first = self.kernel.step(empty_state(self.kernel), received.rows, Moment(NEVER_US, 0))
-        last = self.kernel.step(first.state, received.rows.schema.empty_table(), Moment(FOREVER_US, 0))
+        nothing = {name: schema.empty_table() for name, schema in self.kernel.in_schemas.items()}
+        last = self.kernel.step(first.state, nothing, Moment(FOREVER_US, 0))
         blobs = [*to_blobs(first.out, self.schema), *to_blobs(last.out, self.schema)]
         return pa.table({BLOB: pa.array(blobs, pa.binary())})
 

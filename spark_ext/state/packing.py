@@ -19,7 +19,7 @@ from spark_ext.state.buckets import labels
 from spark_ext.state.codec import to_ipc
 from spark_ext.workers import settle
 
-__all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "MARKED", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
+__all__ = ["BLOB", "BUCKET", "CONTROL", "FLOOR", "MARKED", "ONLY", "TAG", "Packer", "Received", "receive", "spread", "to_blobs"]
 
 BUCKET: Final = "_bucket"
 FLOOR: Final = "_floor_us"  # a column of plans with a control; null but in control rows
@@ -29,6 +29,8 @@ PACKED: Final = pa.schema([(BUCKET, pa.int32()), (BLOB, pa.binary())])
 FLOOR_MARK: Final = b"floor"  # an Arrow stream begins with 0xff
 MARK: Final = b"mark"  # no rows: the bucket is to look whose its state is
 MARKED: Final = 0  # a label that every number of buckets has, as it is the smallest
+ONLY: Final = ""  # name of the input of an operator that has one
+INPUT: Final = b"input"  # in the metadata of a blob: whose rows they are
 CONTROL: Final = -1  # the bucket of a control row: it goes to all of them
 HELD_ROWS: Final = 262_144
 HELD_BYTES: Final = 32 << 20
@@ -49,10 +51,13 @@ class Packer:
         Number of buckets.
     operator : str
         Name for warnings.
+    name : str
+        Which of the operator's inputs the rows are.
     """
 
     buckets: int
     operator: str
+    name: str = ONLY
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield packed rows; holds at most some 262,144 rows or 32 MB of input.
@@ -87,6 +92,7 @@ class Packer:
         numbers: list[int] = []
         blobs: list[bytes] = []
         rows = table.drop_columns([BUCKET, *([FLOOR] if FLOOR in table.column_names else [])]).take(pa.array(order))
+        rows = rows.replace_schema_metadata({INPUT: self.name} if self.name else None)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             if ordered[start] == CONTROL:
                 floor = max(table.column(FLOOR).take(pa.array(order[start:end])).to_pylist())
@@ -119,30 +125,37 @@ class Received:
 
     Attributes
     ----------
-    rows : pa.Table
-        One chunk per column.
+    rows : mapping of str to pa.Table
+        By input; one chunk per column.
     floor_us : int or None
         The highest watermark that a control row asks for.
     """
 
-    rows: pa.Table
+    rows: Mapping[str, pa.Table]
     floor_us: int | None
 
 
-def receive(blobs: Iterable[bytes], schema: pa.Schema) -> Received:
-    """Read what `Packer` packed, columns by place; without rows the table is empty."""
-    tables, floor_us = [], None
+def receive(blobs: Iterable[bytes], schemas: Mapping[str, pa.Schema]) -> Received:
+    """Read what `Packer` packed for each input, columns by place; without rows a table is empty."""
+    tables: dict[str, list[pa.Table]] = {name: [] for name in schemas}
+    floor_us = None
     for blob in blobs:
         if blob.startswith(FLOOR_MARK):
             (asked,) = struct.unpack("<q", blob[len(FLOOR_MARK) :])
             floor_us = asked if floor_us is None else max(asked, floor_us)
         elif blob != MARK:
-            tables.append(pa.ipc.open_stream(pa.py_buffer(blob)).read_all())
+            table = pa.ipc.open_stream(pa.py_buffer(blob)).read_all()
+            name = (table.schema.metadata or {}).get(INPUT, b"").decode()
+            tables[name].append(table.replace_schema_metadata(None))
+    return Received({name: _united(tables[name], schema) for name, schema in schemas.items()}, floor_us)
+
+
+def _united(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     rows = pa.concat_tables(tables) if tables else schema.empty_table()
     rows = rows.rename_columns(schema.names)
     if rows.schema.types != schema.types:  # the session's time zone, not ours
         rows = rows.cast(schema)
-    return Received(rows.combine_chunks(), floor_us)
+    return rows.combine_chunks()
 
 
 def to_blobs(out: Mapping[str, pa.Table], schema: pa.Schema) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from spark_ext.errors import StateError
 from spark_ext.state.buckets import labels
 from spark_ext.state.codec import decode
 from spark_ext.state.kernel import NEVER_US, Moment, State, Step
-from spark_ext.state.operator import WATERMARKED, _Runner, apply_kernel, union_schema
+from spark_ext.state.operator import WATERMARKED, _One, _Runner, apply_kernel, union_schema
 from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, Packer, receive
 from tests.window_queries import SECOND, Event, add, begin, finish, source
 
@@ -110,7 +110,7 @@ def batch(buckets: int, rows: list[tuple[int, str, int]], floor: int | None = No
 
 def call(kernel: Kept, state: FakeState, blobs: list[bytes], *, buckets: int = 4, label: int | None = None) -> list[tuple[int, int]]:
     """Call the runner as Spark does; return how many rows the kernel got, and at what watermark."""
-    runner = _Runner(kernel, buckets, union_schema(kernel.out_schema))
+    runner = _Runner(_One(kernel), buckets, union_schema(kernel.out_schema))
     key = int(labels(buckets)[2]) if label is None else label
     out = [blob for frame in runner.stream((key,), iter([pd.DataFrame({BLOB: blobs})]), state) for blob in frame[BLOB]]  # type: ignore[arg-type]
     rows = pa.concat_tables([pa.ipc.open_stream(blob).read_all() for blob in out]).to_pylist()
@@ -212,7 +212,7 @@ def test_each_batch_with_rows_asks_the_marked_bucket(one: int) -> None:
     for rows in ([(0, "a", 1)], [(one - 1, "a", 1), (0, "b", 2)]):
         found = list(batch(one, rows))
         assert [label for label, _ in found].count(MARKED) == 1
-        assert sum(receive([blob], ROWS).rows.num_rows for _, blob in found) == len(rows)
+        assert sum(receive([blob], {"": ROWS}).rows[""].num_rows for _, blob in found) == len(rows)
 
 
 buckets_and_rows = st.integers(1, 20).flatmap(
@@ -229,10 +229,10 @@ def test_packing_keeps_rows_their_bucket_and_their_order(drawn: tuple[int, list[
     buckets, rows = drawn
     packed = [*batch(buckets, rows[:cut]), *batch(buckets, rows[cut:])] if rows else []
     for bucket, label in enumerate(labels(buckets).tolist()):
-        found = receive([blob for each, blob in packed if each == label], ROWS)
+        found = receive([blob for each, blob in packed if each == label], {"": ROWS})
         assert found.floor_us is None
-        assert found.rows.schema == ROWS
-        assert [tuple(row.values()) for row in found.rows.to_pylist()] == [row[1:] for row in rows if row[0] == bucket]
+        assert found.rows[""].schema == ROWS
+        assert [tuple(row.values()) for row in found.rows[""].to_pylist()] == [row[1:] for row in rows if row[0] == bucket]
 
 
 @pytest.mark.parametrize(("buckets", "dominant", "rows", "warned"), [
