@@ -123,12 +123,12 @@ def checksum(tables: Mapping[str, Any]) -> str:
         for name, column in zip(table.column_names, table.columns, strict=True):
             digest.update(f"{table_name} {name} {column.type} {len(column)}\n".encode())
             if pa.types.is_string(column.type):
-                digest.update(np.ascontiguousarray(pc.binary_length(column).to_numpy(), "<i4"))
+                digest.update(np.ascontiguousarray(pc.binary_length(column).to_numpy(), "<i4").tobytes())
                 for chunk in column.chunks:
                     offsets = np.frombuffer(chunk.buffers()[1] or b"\0" * 4, np.int32)[chunk.offset :][: len(chunk) + 1]
                     digest.update(memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]])
             else:
-                digest.update(np.ascontiguousarray(column.cast(pa.int64()).to_numpy(), "<i8"))
+                digest.update(np.ascontiguousarray(column.cast(pa.int64()).to_numpy(), "<i8").tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -182,7 +182,7 @@ def _bids(numbers: Ints, settings: EventSettings) -> Any:
     is_hot = draws.below("hot auction", numbers, settings.hot_auctions) > 0
     bidder_is_hot = draws.below("hot bidder", numbers, settings.hot_bidders) > 0
     person = latest_person(numbers)
-    hot_bidder = np.minimum(person // HOT_STRIDE * HOT_STRIDE + 1, person)  # not the hot seller, unless there is nobody else
+    hot_bidder = np.minimum(person // HOT_STRIDE * HOT_STRIDE + 1, person + settings.lead)  # not the hot seller, if it can be helped
     known = draws.below("known channel", numbers, 2) > 0
     channel = np.where(
         known, draws.below("channel", numbers, len(CHANNELS)), len(CHANNELS) + draws.below("other channel", numbers, OTHER_CHANNELS)
@@ -211,9 +211,8 @@ def _channels(seed: int) -> tuple[Any, Any]:
     """Return the names of all channels and the addresses that their bids come from."""
     draws, numbers = Draws(seed), np.arange(len(CHANNELS) + OTHER_CHANNELS)
     names = [*CHANNELS, *(f"channel-{number}" for number in range(OTHER_CHANNELS))]
-    parts = [
-        draws.texts(f"directory {level}", numbers, 3 + draws.below(f"directory length {level}", numbers, 3), LOWER) for level in range(3)
-    ]
+    lengths = [3 + draws.below(f"directory length {level}", numbers, 3) for level in range(3)]
+    parts = [draws.texts(f"directory {level}", numbers, lengths[level], LOWER) for level in range(3)]
     with_id = draws.below("channel id", numbers, 10) > 0
     ends = [f"item.htm?query=1{f'&channel_id={number}' if with_id[number] else ''}" for number in range(numbers.size)]
     return pa.array(names), pc.binary_join_element_wise("https://auctions.example", *parts, pa.array(ends), "/")

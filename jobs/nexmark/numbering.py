@@ -27,6 +27,15 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_SEED: Final = (1 << 64) - 1
 
 
+def _between(name: str, got: float, least: int, most: int) -> None:
+    if not least <= got <= most:
+        raise _refused(name, f"{least:,} to {most:,}", got)
+
+
+def _refused(name: str, expected: str, got: object) -> SettingsError:
+    return SettingsError("make", "events", name, expected=expected, got=repr(got), todo="correct it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSettings:
     """What the events are like. The defaults of ratios, people, auctions and sizes are Nexmark's.
@@ -160,12 +169,3 @@ def _within(size: int, first: int, stop: int, order: Callable[[Ints], NDArray[np
     by = np.argsort(order(numbers).reshape(-1, size), axis=1, kind="stable")
     ordered = np.take_along_axis(numbers.reshape(-1, size), by, axis=1).ravel()
     return ordered[first - low : stop - low]
-
-
-def _between(name: str, got: float, least: int, most: int) -> None:
-    if not least <= got <= most:
-        raise _refused(name, f"{least:,} to {most:,}", got)
-
-
-def _refused(name: str, expected: str, got: object) -> SettingsError:
-    return SettingsError("make", "events", name, expected=expected, got=repr(got), todo="correct it")

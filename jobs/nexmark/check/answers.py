@@ -40,8 +40,8 @@ def q3(persons: pd.DataFrame, auctions: pd.DataFrame, bids: pd.DataFrame) -> pd.
 def q4(persons: pd.DataFrame, auctions: pd.DataFrame, bids: pd.DataFrame) -> pd.DataFrame:
     """Average the closing prices of each category.
 
-    The closing price of an auction is the highest price of its bids with ``auction.date_time <= bid.date_time <= auction.expires``; an auction
-    without such a bid has none and does not count. The average is the exact sum of a category's closing prices, divided once.
+    The closing price of an auction is the highest price of its bids with ``auction.date_time <= bid.date_time <= auction.expires``; an
+    auction without such a bid has none and does not count. The average is the exact sum of a category's closing prices, divided once.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def q4(persons: pd.DataFrame, auctions: pd.DataFrame, bids: pd.DataFrame) -> pd.
     del persons
     closing = _in_time(auctions, bids).groupby(["id", "category"], as_index=False)["price"].max()
     of_category = closing.groupby("category")["price"]
-    return (of_category.sum() / of_category.count()).rename("final").reset_index()
+    average: pd.Series = of_category.sum() / of_category.count()
+    return average.rename("final").reset_index()
 
 
 def q8(persons: pd.DataFrame, auctions: pd.DataFrame, bids: pd.DataFrame) -> pd.DataFrame:
@@ -115,9 +116,9 @@ def q23(persons: pd.DataFrame, auctions: pd.DataFrame, bids: pd.DataFrame) -> pd
     Returns
     -------
     DataFrame
-        One row for each bid and auction of its bidder: ``bidder``, ``price``, ``channel``, ``url``, ``bid_extra``; of the person ``person_id``,
-        ``name``, ``email``, ``credit_card``, ``city``, ``state``, ``person_extra``; of the auction ``item_name``, ``description``,
-        ``initial_bid``, ``reserve``, ``auction_date_time``, ``expires``, ``seller``, ``category``, ``auction_extra``.
+        One row for each bid and auction of its bidder: ``bidder``, ``price``, ``channel``, ``url``, ``bid_extra``; of the person
+        ``person_id``, ``name``, ``email``, ``credit_card``, ``city``, ``state``, ``person_extra``; of the auction ``item_name``,
+        ``description``, ``initial_bid``, ``reserve``, ``auction_date_time``, ``expires``, ``seller``, ``category``, ``auction_extra``.
     """
     bidders = persons.drop(columns="date_time").rename(columns={"id": "person_id", "extra": "person_extra"})
     offers = auctions.drop(columns="id").rename(columns=AUCTION)
