@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from spark_ext.joins.layout import EXCESS, JOINED, LEFT, RIGHT, Layout, Side
+from spark_ext.joins.layout import BOTH, EXCESS, JOINED, LEFT, RIGHT, SIDE, Layout, Side
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.shapes import Interval
 from spark_ext.joins.sides import Mask, Numbers, Pairs, Sorted, bool_array, expanded, has_key, sorted_rows, taken
@@ -184,7 +184,8 @@ class IntervalJoin:
         if self.layout.how == "semi":
             first = np.zeros(tables[LEFT].num_rows, bool)
             first[pairs.left] = True
-            joined.append(self.layout.rows_of(LEFT, tables[LEFT].filter(bool_array(first)), self.out_schema[JOINED]))
+            both = {SIDE: pa.repeat(pa.scalar(BOTH), int(first.sum()))}
+            joined.append(self.layout.rows_of(LEFT, tables[LEFT].filter(bool_array(first)), self.out_schema[JOINED], **both))
         given = {JOINED: pa.concat_tables(joined)} if joined else {}
         return Step(state, {**given, **out.tables()}, min(wakes, default=None))
 

@@ -155,11 +155,11 @@ class Layout:
         joined = rows if not self.is_one_sided else self.left.schema.append(pa.field(SIDE, pa.string()))
         return {JOINED: joined, LATE: rows.append(pa.field(LATENESS, pa.int64())), INVALID: rows, EXCESS: rows}
 
-    def rows_of(self, side: str, rows: pa.Table, schema: pa.Schema, **more: pa.Array) -> pa.Table:
-        """Return rows of one side in the columns of a tag; those of the other side are null."""
-        names = {name: name for name in self.left.schema.names} if side == LEFT else self.right_names
-        columns = {names[name]: rows.column(name) for name in names}
-        columns |= {SIDE: pa.repeat(pa.scalar(side), rows.num_rows), **more}
+    def rows_of(self, name: str, rows: pa.Table, schema: pa.Schema, **more: pa.Array) -> pa.Table:
+        """Return rows of one side in the columns of a tag; those of the other side are null, ``side`` is its name unless `more` says else."""
+        names = {one: one for one in self.left.schema.names} if name == LEFT else self.right_names
+        columns = {names[one]: rows.column(one) for one in names}
+        columns |= {SIDE: pa.repeat(pa.scalar(name), rows.num_rows), **more}
         found = [columns[one.name] if one.name in columns else pa.nulls(rows.num_rows, one.type) for one in schema]
         return pa.table(found, schema=schema)
 
