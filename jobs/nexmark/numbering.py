@@ -59,7 +59,8 @@ class EventSettings:
         How far ahead of the newest person or auction they may be: some bids come before their auction is opened, some sellers before
         they are known. With 0 everybody and everything referred to is there before.
     person_bytes, auction_bytes, bid_bytes : int, 0 to 512
-        Mean size, numbers and times taken as 8 bytes; ``extra`` fills up to it. 0: ``extra`` is empty.
+        Mean size, numbers and times taken as 8 bytes, channel and address of a bid not counted; ``extra`` fills up to it. 0:
+        ``extra`` is empty.
     out_of_order : int, > 0
         Events arrive shuffled within groups of so many; 1: in order.
     late_share : float, 0 to 1
