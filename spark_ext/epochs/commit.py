@@ -1,14 +1,15 @@
 """The commit protocol: how a batch becomes an epoch.
 
 1. Ask the ledger whether the epoch is in it: then a crash came between the ledger and Spark's own commit, and nothing is left to do.
-2. Persist and count, before anything is written: what does not add up, or does not fit a table, is refused with every table as it was.
-3. Mark the attempt, if a sink is at most once: such a sink is written in the first attempt only, so the mark must come before it.
-4. Write the sinks in their order, each in one commit with the epoch's transaction id; those that have it are skipped.
+2. Decide which version of each table the route reads, and write that down before the route is called: a replay must read the same.
+3. Persist and count, before anything is written: what does not add up, or does not fit a table, is refused with every table as it was.
+4. Mark the attempt, if a sink is at most once: such a sink is written in the first attempt only, so the mark must come before it.
+5. Write the sinks in their order, each in one commit with the epoch's transaction id; those that have it are skipped.
    A crash here leaves tables that disagree; readers do not see it, as they follow the ledger, and the replay completes it.
-5. Commit the ledger's row, with the lease: from now on readers see the epoch. It must come after all sinks, as it names their versions,
+6. Commit the ledger's row, with the lease: from now on readers see the epoch. It must come after all sinks, as it names their versions,
    and before Spark's commit, as a batch that Spark takes for done is never replayed.
-6. Now and then, tidy up: nothing of the stream is being written now, and a crash here has the epoch in the ledger already.
-7. Return, so that Spark notes the batch as done.
+7. Now and then, tidy up: nothing of the stream is being written now, and a crash here has the epoch in the ledger already.
+8. Return, so that Spark notes the batch as done.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from spark_ext.epochs.guard import rewind_command
 from spark_ext.epochs.ledger import EpochRow, Ledger, SinkRow
 from spark_ext.epochs.maintenance import maintain
 from spark_ext.epochs.offsets import Span
+from spark_ext.epochs.pins import OpenTables, Pins
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.points import reach
 from spark_ext.epochs.sinks import History, Outbox, Sink, Sketches, Upsert
@@ -97,6 +99,8 @@ class Committer:
         self._fitting: set[str] = set()
         self._ids: dict[str, str] = {}  # of the tables, by sink
         self._versions: dict[str, int] = {}  # after the last epoch, by sink
+        self._pins = Pins(pipeline.name, self._app_id, ledger, pipeline.tables)
+        self._tables = OpenTables(pipeline.tables)
         self._rewind = rewind_command(pipeline.checkpoint, ledger, "<where>")
 
     def __call__(self, batch: Batch) -> None:
@@ -108,10 +112,13 @@ class Committer:
             # Computed all the same: watermark and state of the next batch go by what this one has read.
             batch.rows.write.format("noop").mode("overwrite").save()
             return
-        epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark)
+        # 2. The versions of the tables.
+        tables = self._pins.of_batch(batch.batch_id, batch.planned_at or started)
+        self._tables.turn_to(tables, batch.rows.sparkSession)
+        epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark, self._tables)
         held: list[DataFrame] = []
         try:
-            # 2. Persist and count, and see whether rows and tables fit.
+            # 3. Persist and count, and see whether rows and tables fit.
             frames = self._frames(epoch)
             self._check_tables(frames)
             planned = self._planned(batch.batch_id)
@@ -124,10 +131,10 @@ class Committer:
             given_up = self._given_up(batch.batch_id)
             account = account_for(counted, planned, self._pipeline, given_up=given_up)
             self._check_balance(account, epoch)
-            # 3. Mark the attempt.
+            # 4. Mark the attempt.
             if self._has_attempts:
                 self._ledger.mark_attempt(self._app_id, batch.batch_id)
-            # 4. The sinks.
+            # 5. The sinks.
             rows: list[SinkRow] = []
             for name, sink in self._pipeline.sinks.items():
                 reach("before_sink", batch.batch_id, name)
@@ -139,7 +146,7 @@ class Committer:
         finally:
             for frame in (*held, epoch.rows):
                 frame.unpersist()
-        # 5. The ledger.
+        # 6. The ledger.
         reach("before_ledger", batch.batch_id)
         row = EpochRow(
             pipeline=self._pipeline.name,
@@ -159,10 +166,11 @@ class Committer:
             durations_ms=lasted.milliseconds,
             replay_of=self._replay_of,
             release=self._release,
+            tables=tables,
         )
         self._ledger.append(row, app_id=self._app_id)
         reach("after_ledger", batch.batch_id)
-        # 6. Maintenance.
+        # 7. Maintenance.
         rules = self._pipeline.maintenance
         if rules is not None and (epoch.epoch + 1) % rules.every == 0:
             done = maintain(

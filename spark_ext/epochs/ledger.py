@@ -5,7 +5,7 @@ Read and written without Spark, by delta-rs: a commit costs a few milliseconds, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
@@ -19,7 +19,7 @@ from spark_ext.delta.arrow import read_arrow
 from spark_ext.errors import EpochError
 from spark_ext.paths import absolute
 
-__all__ = ["COUNTS", "KINDS", "SCHEMA", "EpochRow", "Ledger", "RangeRow", "SinkRow", "balances"]
+__all__ = ["COUNTS", "KINDS", "SCHEMA", "EpochRow", "Ledger", "RangeRow", "SinkRow", "TableRow", "balances"]
 
 STAMP: Final = pa.timestamp("us", "UTC")
 RANGE: Final = pa.struct([
@@ -30,6 +30,9 @@ SINK: Final = pa.struct([
     ("name", pa.string()), ("path", pa.string()), ("table_id", pa.string()), ("kind", pa.string()), ("counts_as", pa.string()),
     ("rows", pa.int64()), ("version", pa.int64()), ("writer", pa.string()),
 ])  # fmt: skip
+TABLE: Final = pa.struct([
+    ("name", pa.string()), ("path", pa.string()), ("table_id", pa.string()), ("version", pa.int64()), ("refreshed_at", STAMP),
+])  # fmt: skip
 KINDS: Final = ("accepted", "filtered", "late", "dead", "duplicate", "shed")  # what a row that was read becomes
 COUNTS: Final = ("read", *KINDS, "absent", "lost")
 SCHEMA: Final = pa.schema([
@@ -37,6 +40,7 @@ SCHEMA: Final = pa.schema([
     ("started_at", STAMP), ("committed_at", STAMP), ("watermark", STAMP), ("first_event", STAMP), ("last_event", STAMP),
     *((name, pa.int64()) for name in COUNTS), ("is_balanced", pa.bool_()), ("is_derived", pa.bool_()), ("replay_of", pa.string()),
     ("ranges", pa.list_(RANGE)), ("sinks", pa.list_(SINK)), ("durations_ms", pa.map_(pa.string(), pa.int64())), ("release", pa.string()),
+    ("tables", pa.list_(TABLE)),
 ])  # fmt: skip
 
 
@@ -99,13 +103,27 @@ class SinkRow:
     writer: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A table that an epoch's route read: which version, and when that was chosen.
+
+    `refreshed_at` is the time at which the batch was planned that chose this version.
+    """
+
+    name: str
+    path: str
+    table_id: str
+    version: int
+    refreshed_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
     """One epoch; field by field a row of the ledger.
 
     ``read = accepted + filtered + late + dead + duplicate + shed``, none below zero, in a balanced one. `is_derived`: accepted is what is
     left of the rest, as the pipeline gives out aggregates, not rows. `replay_of`: what was replayed, for an epoch that was not read from
-    the source.
+    the source. `tables`: what the route read; empty in rows of releases that did not note it.
     """
 
     pipeline: str
@@ -133,6 +151,7 @@ class EpochRow:
     durations_ms: Mapping[str, int] = field(default_factory=dict)
     replay_of: str | None = None
     release: str = ""
+    tables: Sequence[TableRow] = ()
 
     @property
     def is_balanced(self) -> bool:
@@ -147,10 +166,11 @@ class EpochRow:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> EpochRow:
         """Read a row that `pa.Table.to_pylist` gave."""
-        known = {each.name: row[each.name] for each in fields(cls)}
+        known = {each.name: row[each.name] for each in fields(cls) if each.name != "tables"}
         ranges = [RangeRow(**one) for one in row["ranges"] or ()]
         sinks = [SinkRow(**one) for one in row["sinks"] or ()]
-        return cls(**{**known, "ranges": ranges, "sinks": sinks, "durations_ms": dict(row["durations_ms"] or ())})
+        tables = [TableRow(**one) for one in row.get("tables") or ()]
+        return cls(**{**known, "ranges": ranges, "sinks": sinks, "tables": tables, "durations_ms": dict(row["durations_ms"] or ())})
 
 
 class Ledger:
@@ -251,6 +271,21 @@ class Ledger:
         """Note how far a relay is at least. What counts is its mark in Kafka; this is to notice when that is lost."""
         self._commit(self.table(), SCHEMA.empty_table(), [Transaction(relay_id(relay), epoch)])
 
+    def marked(self, names: Iterable[str]) -> dict[str, int | None]:
+        """Return the numbers of marks, all as of one moment; None for one that was never set."""
+        table = self.table()
+        return {name: table.transaction_version(name) for name in names}
+
+    def mark(self, marks: Mapping[str, int]) -> None:
+        """Set marks, all in one commit; a number may be lower than the one before.
+
+        Raises
+        ------
+        deltalake.exceptions.CommitFailedError
+            Somebody has set one of them since `marked` was called; nothing was set.
+        """
+        self._commit(self._table or self.table(), SCHEMA.empty_table(), [Transaction(name, number) for name, number in marks.items()])
+
     def append(self, row: EpochRow, *, app_id: str) -> None:
         """Commit an epoch; doing it again changes nothing.
 
@@ -278,7 +313,9 @@ class Ledger:
 
     @staticmethod
     def _commit(table: DeltaTable, rows: pa.Table, marks: list[Transaction]) -> None:
-        write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
+        # A ledger that a release without a column has made gets it with the first commit of this one.
+        marked = CommitProperties(app_transactions=marks)
+        write_deltalake(table, rows, mode="append", schema_mode="merge", commit_properties=marked)
 
 
 def lease_id(pipeline: str) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from spark_ext.delta.arrow import read_arrow
 from spark_ext.epochs.cli_options import ClientOptions, client_options
 from spark_ext.epochs.ledger import COUNTS, EpochRow, Ledger
+from spark_ext.epochs.pins import ask_refresh
 from spark_ext.epochs.plain import markup
 from spark_ext.errors import EpochError
 from spark_ext.kafka.options import Place, SourceOptions
@@ -32,6 +33,7 @@ app = typer.Typer(help="The ledger: what became of every row that was read.", no
 LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="Path of the ledger; the pipelines may be running.")]
 PipelineName = Annotated[str | None, typer.Option("--pipeline", help="Only this pipeline.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TableName = Annotated[str, typer.Argument(help="Name of the table, as in Pipeline(tables=...).")]
 Servers = Annotated[str | None, typer.Option(help="Broker to ask as well.")]
 
 
@@ -92,6 +94,19 @@ def check(
         Console().print(table)
     if any(one.is_fault for one in found):
         raise typer.Exit(FOUND)
+
+
+@app.command()
+def refresh(ledger: LedgerPath, pipeline: Annotated[str, typer.Argument(help="Its name.")], table: TableName) -> None:
+    """Let the pipeline's next epoch read the newest version of a table that is refreshed on request."""
+    (name,) = _names(ledger, pipeline)
+    last = Ledger(ledger).last(name)
+    known = {one.name: one for one in last.tables} if last else {}
+    if table not in known:
+        names = ", ".join(map(repr, known)) or "no tables"
+        raise EpochError("refresh", "table", table, expected=f"one that {name!r} reads", got=names, todo="correct its name")
+    number = ask_refresh(Ledger(ledger), name, table)
+    Console(stderr=True).print(f"request {number}: {markup(table)} is at version {known[table].version} now")
 
 
 @app.command()

@@ -100,7 +100,8 @@ def maintain(
 ) -> list[Done]:
     """Look at each sink's table and at the ledger, and do what the rules say is due; call it after the ledger's commit.
 
-    Guarantee: every epoch that the ledger has afterwards can be read as of. Rows, and the order of batches that a stream sees which
+    Guarantee: every epoch that the ledger has afterwards can be read as of, and a version that the last epoch of a pipeline in this
+    ledger reads (`Pipeline.tables`) stays. Rows, and the order of batches that a stream sees which
     follows a table, stay as they are. A crash at any moment leaves all tables whole.
 
     Parameters
@@ -133,10 +134,11 @@ def maintain(
     newest = ledger.last(pipeline)
     first_kept = 0 if newest is None else newest.epoch - rules.keep_epochs + 1
     found = _guarded(LEDGER, lambda: _retain(ledger, pipeline, [one for one in aged if one < first_kept], rules, now))
+    in_use = _in_use(ledger)
     kept = ledger.rows(pipeline, since=first_kept, until=max(aged)) if aged else []
     for name, sink in sinks.items():
         if DeltaTable.is_deltatable(sink.path):
-            old = [one.version for row in kept for one in row.sinks if one.name == name]
+            old = [one.version for row in kept for one in row.sinks if one.name == name] + in_use.get(sink.path, [])
             found += _table(name, DeltaTable(sink.path), rules, now, known, old)
             reach("in_maintenance", batch_id, name)
     found += _table(LEDGER, ledger.table(), rules, now, known, ())  # as of an epoch it is read by its rows, not by its versions
@@ -159,6 +161,16 @@ def _guarded(name: str, work: Callable[[], tuple[Work, str] | None]) -> list[Don
     except (DeltaError, OSError) as error:  # another writer was faster, or the table cannot be touched now: its rows are as they were
         return [Done(name, "skipped", f"{type(error).__name__}: {str(error)[:200]}")]
     return [] if done is None else [Done(name, *done)]
+
+
+def _in_use(ledger: Ledger) -> dict[str, list[int]]:
+    """Return by path the versions of tables that the pipelines of a ledger go on with."""
+    names = pc.unique(read_arrow(ledger.table(), columns=["pipeline"]).column("pipeline")).to_pylist()
+    found: dict[str, list[int]] = {}
+    for row in filter(None, map(ledger.last, names)):
+        for one in row.tables:
+            found.setdefault(one.path, []).append(one.version)
+    return found
 
 
 def _aged(ledger: Ledger, pipeline: str, before: datetime) -> list[int]:

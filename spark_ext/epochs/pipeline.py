@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from pyspark.sql import DataFrame
 
+from spark_ext.epochs.lookups import Lookup, check_lookups
 from spark_ext.epochs.maintenance import Rules
 from spark_ext.epochs.sinks import Sink, check_sinks
 from spark_ext.errors import SettingsError
@@ -35,12 +36,28 @@ class Epoch:
         The batch, persisted: it is computed once, however many frames are made of it.
     watermark : datetime
         Watermark at the start of the batch.
+    tables : mapping of str to DataFrame
+        What `Pipeline.tables` declares, at the versions of this epoch.
     """
 
     epoch: int
     batch_id: int
     rows: DataFrame
     watermark: datetime
+    tables: Mapping[str, DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> DataFrame:
+        """Return a table at the version that the ledger names for this epoch; the same frame for as long as that version is in use.
+
+        Raises
+        ------
+        SettingsError
+            The pipeline does not declare it.
+        """
+        if name not in self.tables:
+            known = ", ".join(map(repr, self.tables)) or "no tables"
+            raise SettingsError("read", "table", name, expected=f"one of Pipeline(tables=...): {known}", got=repr(name), todo="declare it")
+        return self.tables[name]
 
 
 Route = Callable[[Epoch], Mapping[str, DataFrame]]
@@ -67,6 +84,9 @@ class Pipeline:
         A sink with at most so many rows in an epoch is written by the driver.
     maintenance : Rules, optional
         When small files are united and old ones go, between two epochs; None for never.
+    tables : mapping of str to Lookup
+        Tables that the route reads, by the name that `Epoch.table` takes. The version of each is decided and written to the ledger
+        before the route is called, so every attempt at the epoch reads the same; the ledger's row names it.
     """
 
     checkpoint: Checkpoint
@@ -76,6 +96,7 @@ class Pipeline:
     on_imbalance: OnImbalance = "warn"
     driver_rows: int = DRIVER_ROWS
     maintenance: Rules | None = field(default_factory=Rules)
+    tables: Mapping[str, Lookup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", absolute(self.ledger))
@@ -86,6 +107,7 @@ class Pipeline:
         if self.driver_rows < 0:
             raise _refused("driver_rows", "0 or more", repr(self.driver_rows))
         check_sinks(dict(self.sinks))
+        check_lookups(self.tables)
 
     @property
     def name(self) -> str:

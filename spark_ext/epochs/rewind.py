@@ -319,6 +319,7 @@ def _row(planned: Plan, fresh: Checkpoint, token: int, at: datetime) -> EpochRow
         sinks=sinks,
         replay_of=f"rewind {json.dumps(said)}",
         release=version("millrace"),
+        tables=planned.last.tables if planned.last else (),  # its policy goes on: what is read again is read with the versions of then
     )
 
 

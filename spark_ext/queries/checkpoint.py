@@ -47,10 +47,13 @@ class BatchRecord:
         Event time up to which input counts as complete, as of the start of the batch; 1970 before any row.
     sources : tuple of str or None
         Where the batch ends in each source, as that source writes it down; None for one that has given nothing yet.
+    planned_at : datetime or None
+        When Spark planned the batch, by its clock; None if the log does not say.
     """
 
     watermark: datetime
     sources: tuple[str | None, ...] = ()
+    planned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,14 @@ class Checkpoint:
         if version != LOG_VERSION:
             raise _unread(place, repr(version[:80]))
         try:
-            watermark = EPOCH + timedelta(milliseconds=json.loads(lines[0])["batchWatermarkMs"])
+            found = json.loads(lines[0])
+            watermark = EPOCH + timedelta(milliseconds=found["batchWatermarkMs"])
+            planned_ms = found.get("batchTimestampMs")
+            planned_at = None if planned_ms is None else EPOCH + timedelta(milliseconds=planned_ms)
         except (ValueError, LookupError, TypeError) as error:
             raise _unread(place, repr(text[:80])) from error
         sources = lines[1:] if lines[-1] else lines[1:-1]
-        return BatchRecord(watermark=watermark, sources=tuple(None if one == NO_OFFSET else one for one in sources))
+        return BatchRecord(watermark, tuple(None if one == NO_OFFSET else one for one in sources), planned_at)
 
     def first_offsets(self, source: int) -> str | None:
         """Return where one of Spark's own Kafka sources started, as it wrote it down; None for sources that write nothing."""

@@ -39,12 +39,15 @@ class Batch:
         Watermark at the start of the batch, the same when it is replayed.
     app_id : str
         Name for idempotent writes: pipeline and checkpoint.
+    planned_at : datetime or None
+        When Spark planned the batch, the same when it is replayed; None for a batch that Spark did not plan.
     """
 
     batch_id: int
     rows: DataFrame
     watermark: datetime
     app_id: str
+    planned_at: datetime | None = None
 
 
 class Query:
@@ -166,7 +169,8 @@ class Query:
         if self._parked:
             _wait_for_interrupt(rows)
         try:
-            write(Batch(batch_id, rows, self._checkpoint.batch(batch_id).watermark, self._checkpoint.app_id))
+            logged = self._checkpoint.batch(batch_id)
+            write(Batch(batch_id, rows, logged.watermark, self._checkpoint.app_id, logged.planned_at))
         finally:
             with self._changed:
                 self._writer = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,11 +13,12 @@ from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
 from spark_ext.epochs import dead_letters_cli, ledger_cli, outbox_cli
-from spark_ext.epochs.ledger import RangeRow
+from spark_ext.epochs.ledger import RangeRow, TableRow
+from spark_ext.epochs.pins import ask_refresh
 from spark_ext.epochs.reading import versions
 from spark_ext.epochs.rewind_cli import rewind
 from spark_ext.errors import EpochError, SettingsError
-from tests.epochs_by_hand import PIPELINE, World, row_of
+from tests.epochs_by_hand import PIPELINE, T0, World, row_of
 
 RUNNER = CliRunner(env={"COLUMNS": "250"})
 REWIND = typer.Typer()
@@ -54,6 +56,18 @@ def test_check_fails_when_the_tables_differ(world: World) -> None:
     found = RUNNER.invoke(ledger_cli.app, ["check", world.ledger.path, "--json"])
     assert found.exit_code == 1
     assert "continuity" in {one["kind"] for one in json.loads(found.output)}
+
+
+def test_refresh_asks_for_a_table_that_the_pipeline_reads(world: World) -> None:
+    last = world.ledger.rows(PIPELINE)[-1]
+    row = replace(last, epoch=last.epoch + 1, batch_id=last.batch_id + 1, tables=(TableRow("airlines", "/airlines", "id", 3, T0),))
+    world.ledger.append(row, app_id=world.checkpoint.app_id)
+    result = RUNNER.invoke(ledger_cli.app, ["refresh", world.ledger.path, PIPELINE, "airlines"])
+    assert (result.exit_code, result.stderr.strip()) == (0, "request 1: airlines is at version 3 now")
+    assert ask_refresh(world.ledger, PIPELINE, "airlines") == 2
+    wrong = RUNNER.invoke(ledger_cli.app, ["refresh", world.ledger.path, PIPELINE, "airports"])
+    assert isinstance(wrong.exception, EpochError)
+    assert "expected one that 'shop/orders' reads, got 'airlines'" in str(wrong.exception)
 
 
 def test_an_unknown_pipeline_is_named(world: World) -> None:

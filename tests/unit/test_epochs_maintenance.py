@@ -11,6 +11,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from spark_ext.epochs import guard, owner
+from spark_ext.epochs.ledger import TableRow
 from spark_ext.epochs.maintenance import Done, Rules, maintain
 from spark_ext.epochs.points import watched
 from spark_ext.epochs.reading import versions
@@ -102,6 +103,24 @@ def test_files_that_no_epoch_needs_go_and_the_others_stay(world: World) -> None:
     assert Done("facts", "vacuum", "10 files taken away") in done, done
     assert len(files(world, "facts")) == many + 2 - 10
     assert readable(world) == wanted(range(10, 12))
+
+
+def test_a_version_that_another_pipeline_reads_stays(world: World) -> None:
+    facts = world.sinks["facts"].path
+    for reader, version in (("reader", 4), ("old reader", None)):
+        tables = () if version is None else (TableRow("facts", facts, str(DeltaTable(facts).metadata().id), version, NOW),)
+        row = replace(world.ledger.rows(PIPELINE)[-1], pipeline=reader, token=0, tables=tables)
+        world.ledger.append(row, app_id=f"{reader}:1")
+    look(world)
+    rows = DeltaTable(facts, version=4).to_pyarrow_table().num_rows
+    later = NOW + timedelta(days=400)
+    look(world, now=later)
+    for batch in (10, 11):
+        world.epoch(batch, at=later)
+    look(world, now=later + timedelta(days=30))
+    assert DeltaTable(facts, version=4).to_pyarrow_table().num_rows == rows
+    with pytest.raises(FileNotFoundError):
+        DeltaTable(facts, version=6).to_pyarrow_table()  # or this shows nothing
 
 
 def test_files_within_retention_are_not_taken(world: World) -> None:
