@@ -156,7 +156,7 @@ class Layout:
         return {JOINED: joined, LATE: rows.append(pa.field(LATENESS, pa.int64())), INVALID: rows, EXCESS: rows}
 
     def rows_of(self, name: str, rows: pa.Table, schema: pa.Schema, **more: pa.Array) -> pa.Table:
-        """Return rows of one side in the columns of a tag; those of the other side are null, ``side`` is its name unless `more` says else."""
+        """Return rows of one side in the columns of a tag; those of the other side are null, ``side`` is its name or what `more` says."""
         names = {one: one for one in self.left.schema.names} if name == LEFT else self.right_names
         columns = {names[one]: rows.column(one) for one in names}
         columns |= {SIDE: pa.repeat(pa.scalar(name), rows.num_rows), **more}
