@@ -12,7 +12,9 @@ __all__ = [
     "EpochError",
     "JarError",
     "JavaError",
+    "JoinError",
     "QueryError",
+    "RemoteLookupError",
     "SchemaError",
     "SessionError",
     "SettingsError",
@@ -47,6 +49,14 @@ class CheckpointMismatchError(EngineError, ValueError):
 
 class QueryError(EngineError, RuntimeError):
     """A streaming query failed; its checkpoint stands where the last whole batch left it."""
+
+
+class RemoteLookupError(EngineError, RuntimeError):
+    """A remote service did not answer, or answered what cannot be used."""
+
+
+class JoinError(EngineError, ValueError):
+    """Rows of a table cannot be joined: a key is there too often, or two of its intervals overlap."""
 
 
 class EpochError(EngineError, RuntimeError):
