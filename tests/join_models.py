@@ -53,7 +53,8 @@ def run(kernel: JoinKernel, batches: Sequence[Batch], hashes: dict[Any, int]) ->
     """Run a kernel over batches; each gives its rows, and how many are kept of either side."""
     state, found = dict(empty_state(kernel)), []
     for batch in batches:
-        rows = {"left": table(batch.left, LEFT, hashes), "right": table(batch.right, RIGHT, hashes)}
+        given_rows = {"left": table(batch.left, LEFT, hashes), "right": table(batch.right, RIGHT, hashes)}
+        rows = {name: each.select(kernel.in_schemas[name].names) for name, each in given_rows.items()}
         step = kernel.step(state, rows, Moment(batch.watermark_us, 0))
         state = dict(step.state)
         given = Given(kept=tuple(sum(len(each) for name, each in state.items() if name.startswith(side)) for side in ("left", "right")))
@@ -89,7 +90,7 @@ def interval_join(
     for batch in batches:
         given, now = Given(), batch.watermark_us
         fresh = {
-            side: _sifted(side, rows, now, earliest_us, latest_us, given) for side, rows in (("left", batch.left), ("right", batch.right))
+            side: sifted(side, rows, now, earliest_us, latest_us, given) for side, rows in (("left", batch.left), ("right", batch.right))
         }
         for one in [*lefts, *fresh["left"]]:
             for other in [*rights, *fresh["right"]]:
@@ -124,7 +125,8 @@ def _meet(left: Row, right: Row, lower_us: int, upper_us: int) -> bool:
     return left[0] is not None and left[0] == right[0] and lower_us <= right[1] - left[1] <= upper_us
 
 
-def _sifted(side: str, rows: Sequence[Row], now: int, earliest_us: int, latest_us: int, given: Given) -> list[list[Any]]:
+def sifted(side: str, rows: Sequence[Row], now: int, earliest_us: int, latest_us: int, given: Given) -> list[list[Any]]:
+    """Rows that can be joined, each with two flags for its model; the others are given."""
     good: list[list[Any]] = []
     for row in rows:
         pair = (row, None) if side == "left" else (None, row)

@@ -186,11 +186,11 @@ def run_kernel(
     buckets: int | None,
     control: Control | None,
 ) -> DataFrame:
-    """Run a kernel over both sides; each gets the hash of its key as a column."""
+    """Run a kernel over both sides; each gets the hash of its key as a column if the kernel asks for it."""
     inputs = {}
     for name, frame, side in ((LEFT, left, layout.left), (RIGHT, right, layout.right)):
         hashed = frame.withColumn(HASH, F.xxhash64(*map(column, side.keys)))
-        inputs[name] = Input(hashed, side.keys, side.in_schema.names)
+        inputs[name] = Input(hashed, side.keys, kernel.in_schemas[name].names)
     number = buckets_for(expected_keys) if buckets is None else buckets
     return described(apply_to_inputs(inputs, kernel, buckets=number, control=control), layout)
 
