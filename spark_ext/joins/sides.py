@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spark_ext.joins.layout import HASH, Layout, Side
 from spark_ext.state.keys import flat, normalised, whole
 
-__all__ = ["Mask", "Numbers", "Pairs", "Sorted", "bool_array", "expanded", "has_key", "ints", "searched", "sorted_rows", "taken"]
+__all__ = ["Mask", "Numbers", "Pairs", "Sorted", "bool_array", "equal_at", "expanded", "has_key", "ints", "searched", "sorted_rows", "taken"]
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -98,7 +98,7 @@ class Pairs:
         """Return those whose keys are equal, not only their hashes."""
         equal = np.ones(len(self), bool)
         for ours, theirs in zip(layout.left.keys, layout.right.keys, strict=True):
-            equal &= _equal(whole(left.column(ours)), self.left, whole(right.column(theirs)), self.right)
+            equal &= equal_at(whole(left.column(ours)), self.left, whole(right.column(theirs)), self.right)
         return self.where(equal)
 
 
@@ -175,7 +175,8 @@ def bool_array(mask: Mask) -> pa.Array:
     return pa.array(mask)
 
 
-def _equal(left: pa.Array, at_left: Numbers, right: pa.Array, at_right: Numbers) -> Mask:
+def equal_at(left: pa.Array, at_left: Numbers, right: pa.Array, at_right: Numbers) -> Mask:
+    """Tell row by row whether two keys are equal: those of one array at these positions, those of another at those."""
     if pa.types.is_integer(left.type) and not left.null_count and not right.null_count:
         return np.asarray(left.to_numpy()[at_left] == right.to_numpy()[at_right])
     found = np.ones(len(at_left), bool)
