@@ -5,6 +5,8 @@ Nothing of the query is touched; it may be running. State is read with Spark's o
 A bucket's state does not say what its tables mean, so kernels keep to these names, and here they are read by them:
 
 - tables ``keys``, ``waiting``, ``pending`` and ``kept`` have columns of the user's rows, others have columns of the operator's;
+- tables ``left`` and ``right``, also with an underscore and more behind it, have columns of that side's rows, and the settings have the
+  side's ``keys`` and ``time`` under its name;
 - a column ``key`` is a place in ``keys``, and ``counts`` has one row for each of its rows; ``pane`` in ``groups`` is a place in ``panes``;
 - columns ``end``, ``first_us`` and ``time_us`` are event times of entries, and so is the user's column that the settings call
   ``event_time`` or ``time``; a column that ends in ``_us`` is some time;
@@ -41,6 +43,7 @@ __all__ = ["buckets", "entries"]
 OPERATOR: Final = "applyInPandasWithState"
 TIMEOUT: Final = "timeout_ms"
 USERS: Final = {"keys", "waiting", "pending", "kept"}
+SIDES: Final = ("left", "right")
 KEY: Final = "key"
 PANE: Final = "pane"
 FIRST_US: Final = -62_135_596_800_000_000  # the years 1 to 9999; what lies beyond is no time
@@ -160,23 +163,27 @@ def _states(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[BucketState, in
 
 
 def _distinct_keys(state: BucketState) -> int | None:
-    keys = _settings(state).get("keys")
+    tables = []
+    keys = None
+    for name, table in state.tables.items():
+        found = _of_rows(state, name).get("keys")
+        if found is not None and set(found) <= set(table.column_names):
+            tables.append(table.select(found).rename_columns([str(place) for place in range(len(found))]))
+        keys = keys if found is None else [str(place) for place in range(len(found))]
     if keys is None:
         return None
-    tables = [table.select(keys) for table in state.tables.values() if set(keys) <= set(table.column_names)]
     if not keys:
         return int(any(len(table) for table in state.tables.values()))
     if not any(len(table) for table in tables):
         return 0
-    found = codes([pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks]) for name in keys])
-    return int(found.max()) + 1
+    numbers = codes([pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks]) for name in keys])
+    return int(numbers.max()) + 1
 
 
 def _entry_times(state: BucketState) -> Iterator[NDArray[np.int64]]:
-    settings = _settings(state)
-    of_rows = {settings.get("event_time"), settings.get("time")}
     for name, table in state.tables.items():
-        wanted, kind = (of_rows, STAMP) if _last(name) in USERS else (ENTRY_TIMES, pa.int64())
+        settings = _of_rows(state, name)
+        wanted, kind = ({settings.get("event_time"), settings.get("time")}, STAMP) if _is_users(name) else (ENTRY_TIMES, pa.int64())
         for field in table.schema:
             if field.name in wanted and field.type == kind:
                 times = table.column(field.name).drop_null().cast(pa.int64()).to_numpy()
@@ -184,7 +191,7 @@ def _entry_times(state: BucketState) -> Iterator[NDArray[np.int64]]:
 
 
 def _main_table(state: BucketState) -> str:
-    refers = (name for name, table in state.tables.items() if KEY in table.column_names and _last(name) not in USERS)
+    refers = (name for name, table in state.tables.items() if KEY in table.column_names and not _is_users(name))
     return next(refers, next(iter(state.tables)))
 
 
@@ -192,7 +199,7 @@ def _readable(state: BucketState, name: str) -> pa.Table:
     """Return a table with what it refers to in place."""
     table, prefix, kind = state.tables[name], name.removesuffix(_last(name)), _last(name)
     columns = {BUCKET: pa.repeat(pa.scalar(state.bucket, pa.int32()), len(table))}
-    if kind in USERS:
+    if _is_users(name):
         return pa.table({**columns, **dict(zip(table.column_names, table.columns, strict=True))})
     names, keys = list(table.column_names), state.tables.get(f"{prefix}keys", pa.table({}))
     if KEY in names:
@@ -224,6 +231,21 @@ def _readable(state: BucketState, name: str) -> pa.Table:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+def _is_users(name: str) -> bool:
+    return _last(name) in USERS or _side(name) in SIDES
+
+
+def _side(name: str) -> str:
+    return _last(name).partition("_")[0]
+
+
+def _of_rows(state: BucketState, name: str) -> Mapping[str, Any]:
+    """Return what the settings say of the rows of a table: of one side, or of all."""
+    settings = _settings(state)
+    found: Mapping[str, Any] = settings.get(_side(name), settings) if _side(name) in SIDES else settings
+    return found
 
 
 def _struct(table: pa.Table) -> pa.Array:

@@ -168,6 +168,9 @@ def test_an_idle_side_holds_unmatched_rows_until_it_speaks_or_input_is_said_to_e
     assert not sum((values(rows) for rows in run(build(), tmp_path / "checkpoint")), Counter())
     shown = inspect.entries(spark, str(tmp_path / "checkpoint"), "left").collect()
     assert {(row.k, row.v) for row in shown} == {("a", 1), ("a", 2)}
+    buckets = inspect.buckets(spark, str(tmp_path / "checkpoint")).collect()
+    assert sum(row.keys for row in buckets) == 2
+    assert min(row.oldest for row in buckets if row.oldest) == (START + SECOND).replace(tzinfo=None)
     streams.add([("a", 501, 3)], [("b", 100, 2)])  # a side that says nothing after a restart holds, as everywhere in Spark
     assert sum((values(rows) for rows in run(build(), tmp_path / "checkpoint")), Counter()) == {("a", 1, None, "left"): 1}
     control.close(START + 600 * SECOND)
