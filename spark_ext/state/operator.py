@@ -35,7 +35,7 @@ from spark_ext.workers import settle
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["Input", "apply_kernel", "apply_to_inputs", "input_schema", "union_schema"]
+__all__ = ["Input", "apply_kernel", "apply_to_inputs", "has_watermark", "input_schema", "union_schema"]
 
 WATERMARK: Final = "_watermark"
 # Spark drops late rows by the column that carries this; a null column with it shows late rows, watermark and timers alike.
@@ -151,6 +151,11 @@ def apply_to_inputs(inputs: Mapping[str, Input], kernel: JoinKernel, *, buckets:
     return blobs.mapInArrow(spread, spark_schema)
 
 
+def has_watermark(frame: DataFrame) -> bool:
+    """Tell whether a stream has a watermark."""
+    return "EventTimeWatermark" in frame._jdf.queryExecution().analyzed().toString()  # noqa: SLF001 (no public way to ask)
+
+
 def union_schema(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
     """Return ``tag`` and the columns of all tags, each once."""
     fields: dict[str, pa.Field] = {TAG: pa.field(TAG, pa.string())}
@@ -168,7 +173,7 @@ def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucket
         check_key(field.name, field.type)
         check_text(field.name, frame.schema[field.name].dataType.simpleString())
     check_buckets(buckets)
-    if frame.isStreaming and "EventTimeWatermark" not in frame._jdf.queryExecution().analyzed().toString():  # noqa: SLF001 (no public way to ask)
+    if frame.isStreaming and not has_watermark(frame):
         raise SettingsError(
             "use",
             "stream",
