@@ -1,7 +1,7 @@
 """Two streams joined by us and by Spark's own stream-stream join: wall and CPU of a batch, state, ratios within one session.
 
-Variants take turns; each turn is a query of its own with a fresh checkpoint on RocksDB. Both sides have as many rows; event time advances by
-a batch's span with each batch. ``interval`` looks ahead only, ``two-window`` to both sides.
+Variants take turns; each turn is a query of its own with a fresh checkpoint on RocksDB. Both sides have as many rows; event time advances
+by a batch's span with each batch. ``interval`` looks ahead only, ``two-window`` to both sides.
 """
 
 from __future__ import annotations
@@ -44,9 +44,14 @@ class Load:
 
     def checksum(self, spark: SparkSession) -> str:
         """A fold of the hashes of the first batch's rows, both sides."""
-        numbers = spark.range(self.rows // 2).select(F.col("id").alias("value"), F.timestamp_millis(F.lit(START_MS)).alias("timestamp"))
-        folded = [self._rows_of(numbers, seed).agg(F.bit_xor(F.xxhash64("k", "ts", f"v{seed}"))).head()[0] for seed in (1, 2)]  # type: ignore[index]
+        sides = zip(self.bounded(spark), ("v1", "v2"), strict=True)
+        folded = [side.agg(F.bit_xor(F.xxhash64("k", "ts", value))).head()[0] for side, value in sides]  # type: ignore[index]
         return f"{(folded[0] ^ folded[1]) & (2**64 - 1):016x}"
+
+    def bounded(self, spark: SparkSession) -> tuple[DataFrame, DataFrame]:
+        """The first batch of both sides."""
+        numbers = spark.range(self.rows // 2).select(F.col("id").alias("value"), F.timestamp_millis(F.lit(START_MS)).alias("timestamp"))
+        return self._rows_of(numbers, 1), self._rows_of(numbers, 2)
 
     def _side(self, spark: SparkSession, rows: int, seed: int) -> DataFrame:
         source = (
@@ -137,10 +142,15 @@ def main(
 
 def _print(name: str, costs: list[Cost], base: list[Cost], task: Task, rows: int) -> None:
     wall, cpu = (float(statistics.median(getattr(one, what) for one in costs)) for what in ("wall_ms", "cpu_s"))
-    ratios = [statistics.median(getattr(b, what) / getattr(a, what) for a, b in zip(costs, base, strict=True)) for what in ("wall_ms", "cpu_s")]
+    ratios = [
+        statistics.median(getattr(b, what) / getattr(a, what) for a, b in zip(costs, base, strict=True)) for what in ("wall_ms", "cpu_s")
+    ]
     last = costs[-1]
     state = f"{last.state_rows:12,}{last.state_bytes / 2**20:8.1f}"
-    print(f"{name:30}{task.how:7}{task.keys:10,}{rows:9,}{wall:8.0f}{cpu:8.2f}{rows / wall:10.0f}{state}{ratios[0]:10.2f}{ratios[1]:8.2f}", flush=True)
+    print(
+        f"{name:30}{task.how:7}{task.keys:10,}{rows:9,}{wall:8.0f}{cpu:8.2f}{rows / wall:10.0f}{state}{ratios[0]:10.2f}{ratios[1]:8.2f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
