@@ -63,7 +63,7 @@ def test_it_joins_as_spark_does(rows: DataFrame, table: DataFrame, how: Any, on:
     assert got.count() not in {0, 300} or how == "left", "or nothing was shown"
 
 
-KINDS = {
+KINDS: dict[str, list[Any]] = {
     "boolean": [True, False], "tinyint": [1, -1], "bigint": [2**62, -5], "decimal(20,3)": [Decimal("1.500"), Decimal("-2.000")],
     "string": ["", "ß"], "binary": [b"", b"\xff"], "date": [date(2026, 1, 1), date(1969, 12, 31)], "double": [NAN, -0.0, 0.0, 1.5],
     "timestamp": [AT, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)], "struct<a:int,b:string>": [(1, None), (1, "x")],
@@ -137,7 +137,7 @@ def test_a_stream_is_joined_too(spark: SparkSession, tmp_path: Path) -> None:
         ({"on": {"key": "kee"}}, SchemaError, "cannot read column of the table 'kee'"),
         ({"on": []}, SettingsError, "expected one key or more"),
         ({"on": "key", "how": "right"}, SettingsError, "expected one of left, inner, semi, anti"),
-        ({"on": "key", "columns": ["nam"]}, SchemaError, "cannot read column of the table 'nam'"),
+        ({"on": "key", "columns": ["called"]}, SchemaError, "cannot read column of the table 'called'"),
         ({"on": "key", "columns": {"name": HASHED}}, SchemaError, "names that differ"),
         ({"on": "key", "columns": {"name": "x", "part": "X"}}, SchemaError, "names that differ"),
     ],
