@@ -131,11 +131,9 @@ class Fold(Stateful):
 
 
 @dataclass(frozen=True, eq=False)
-class Slide(Stateful):
+class Slide(Fold):
     """Aggregates over windows that are where the records are: Kafka's sliding windows."""
 
-    aggregates: Mapping[str, Aggregate] = field(kw_only=True)
-    result: str | None = None
     difference_us: int = 0
     grace_us: int = 0
 

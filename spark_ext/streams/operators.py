@@ -24,20 +24,22 @@ from spark_ext.joins.tagged import SideName
 from spark_ext.names import column
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.control import UNTIL, Control
-from spark_ext.state.kernel import Kernel
+from spark_ext.state.kernel import EARLIEST, LATEST, Kernel
 from spark_ext.state.operator import apply_kernel, input_schema
 from spark_ext.state.packing import TAG
-from spark_ext.streams.nodes import Fold, Node, Process, Stateful, StreamJoin
+from spark_ext.streams.nodes import Fold, Node, Process, Slide, Stateful, StreamJoin
 from spark_ext.streams.processor import REASON, REJECTED, ProcessorKernel, tag_of
 from spark_ext.streams.records import FINAL, KEY, SEQUENCE, TIMESTAMP, VALUE, flat, nested
+from spark_ext.streams.sliding_kernel import RecordWindows
 from spark_ext.windows.aggregates import Aggregate, max  # noqa: A004
-from spark_ext.windows.rows import WINDOW
+from spark_ext.windows.rows import WINDOW, Layout
 
-__all__ = ["REJECTED_COLUMNS", "FoldOperator", "JoinOperator", "Operator", "ProcessOperator", "Settings", "rejected_rows", "sequenced"]
+__all__ = ["REJECTED_COLUMNS", "FoldOperator", "JoinOperator", "Operator", "ProcessOperator", "Settings", "SlideOperator", "rejected_rows", "sequenced"]
 
 KEY_IN: Final = "_key"
 TIME_IN: Final = "_time"
 LAST: Final = "_last"
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 REJECTED_COLUMNS: Final = ("input", "reason", KEY, VALUE, TIMESTAMP, "lateness_ms", "missed", "windows")
 PARTLY: Final = "late in part"
@@ -109,11 +111,16 @@ class FoldOperator(Operator[Fold]):
             engine="millrace",
         )
 
+    @property
+    def is_windowed(self) -> bool:
+        """Tell whether there are windows."""
+        return self.node.window is not None or isinstance(self.node, Slide)
+
     def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make records of results: of windows the key is key and window, the timestamp that of the newest record in it."""
         node, results = self.node, windows.results(tagged)
         key, more = F.col(KEY_IN), []
-        if node.window is not None:
+        if self.is_windowed:
             bounds = F.col(WINDOW)
             if node.gap_us is not None:
                 # Kafka's session ends with its last record.
@@ -128,6 +135,33 @@ class FoldOperator(Operator[Fold]):
         others = {"invalid": windows.invalid(tagged), "outside": windows.outside(tagged)}
         frames = [late, *(frame.withColumn(REASON, F.lit(reason)) for reason, frame in others.items())]
         return reduce(DataFrame.unionAll, [event_rejected(frame) for frame in frames])
+
+
+class SlideOperator(FoldOperator):
+    """Aggregation by key over windows that follow the records."""
+
+    @property
+    def hold(self) -> timedelta:
+        """As of any window."""
+        return (self.sliding.difference_us + self.sliding.grace_us) * MICROSECOND
+
+    @property
+    def sliding(self) -> Slide:
+        """The node."""
+        assert isinstance(self.node, Slide)  # noqa: S101
+        return self.node
+
+    def plan(self, inputs: Sequence[DataFrame]) -> DataFrame:
+        """Run `RecordWindows`."""
+        (rows,) = inputs
+        node = self.sliding
+        frame = fold_input(rows, node.aggregates)
+        layout = Layout(input_schema(frame, frame.columns), (KEY_IN,), TIME_IN, (*node.aggregates.items(), (LAST, max(TIME_IN))),
+                        (EARLIEST - EPOCH) // MICROSECOND, (LATEST - EPOCH) // MICROSECOND)  # fmt: skip
+        kernel = RecordWindows(layout, node.difference_us, node.grace_us)
+        return apply_kernel(
+            frame, kernel, keys=[KEY_IN], columns=frame.columns, buckets=self.settings.number, control=self.settings.control
+        )
 
 
 class JoinOperator(Operator[StreamJoin]):

@@ -26,7 +26,7 @@ from spark_ext.streams.frames import CLOCK, Frames, from_source, from_table, loo
 from spark_ext.streams.nodes import (
     Changes, Fold, ForeignJoin, Lookup, Node, Port, Process, Slide, Source, Stateful, Store, StreamJoin, TableFold, TableJoin, To,
 )  # fmt: skip
-from spark_ext.streams.operators import FoldOperator, JoinOperator, Operator, ProcessOperator, Settings
+from spark_ext.streams.operators import FoldOperator, JoinOperator, Operator, ProcessOperator, Settings, SlideOperator
 from spark_ext.streams.out import outboxed
 from spark_ext.streams.records import KEY, SEQUENCE
 from spark_ext.streams.store_table import key_columns, to_rows
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 ORIGIN: Final = "origin"
-OPERATORS: Final[Mapping[type[Stateful], type[Operator[Any]]]] = {Fold: FoldOperator, StreamJoin: JoinOperator, Process: ProcessOperator}
+OPERATORS: Final[Mapping[type[Stateful], type[Operator[Any]]]] = {Fold: FoldOperator, Slide: SlideOperator, StreamJoin: JoinOperator, Process: ProcessOperator}
 KINDS: Final[Mapping[str, tuple[epochs.CountsAs | None, tuple[str, ...]]]] = {
     "late": ("late", ("late", "stale")),
     "partly_late": (None, ("late in part",)),

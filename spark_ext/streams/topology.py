@@ -62,7 +62,7 @@ class Topology:
         """Return the sub-topologies as text, as Kafka Streams writes them; a table between two is a topic ``<node>-repartition``."""
         return "\n".join(["Topologies:", *(line for one in self.sub_topologies for line in _described(one))])
 
-    def run(self, spark: SparkSession, application_id: str, folder: str, *, every: str | None = None) -> Application:
+    def run(self, spark: SparkSession, application_id: str, folder: str, *, every: str | None = None, buckets: int | None = None) -> Application:
         """Start the topology: one query per sub-topology, with epochs, a checkpoint and tables of its own.
 
         Guarantee: each record that a source gives has its effect once in every store, topic and table, whatever crashed in between. What is
@@ -80,6 +80,8 @@ class Topology:
         every : str, optional
             Time between two batches, such as ``"1 second"``. Without it the queries take what is there now, one after the other, and the
             application has ended when this returns.
+        buckets : int, optional
+            Number of buckets of each operator with state, fixed for the life of a checkpoint; default that of 100,000 keys.
 
         Raises
         ------
@@ -92,7 +94,7 @@ class Topology:
         """
         from spark_ext.streams.run import Application  # noqa: PLC0415 (needs Spark)
 
-        application = Application(self, spark, application_id, folder, every=every)
+        application = Application(self, spark, application_id, folder, every=every, buckets=buckets)
         application.start()
         return application
 
