@@ -81,7 +81,8 @@ def join(
     suffix : str
         For columns of the right side whose name the left one has.
     most_matches : int
-        A row that has more partners than that when it comes is refused, tagged ``excess``: one hot key cannot fill the disk.
+        A row that has more partners than that when it comes is refused, tagged ``excess``: one hot key cannot fill the disk. Spark itself
+        refuses none.
     expected_keys : int
         Order of magnitude of keys that are open at a time; decides the number of buckets, see `spark_ext.state.buckets_for`.
     buckets : int, optional
