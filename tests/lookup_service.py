@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,8 +81,8 @@ def one_of_path(rows: Mapping[str, Mapping[str, Any]]) -> Answering:
 
 
 @contextmanager
-def service(answering: Answering) -> Iterator[Service]:
-    """Run a service."""
+def service(answering: Answering, *, tls: ssl.SSLContext | None = None) -> Iterator[Service]:
+    """Run a service; with `tls` its address starts with https."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -108,7 +109,10 @@ def service(answering: Answering) -> Iterator[Service]:
             """Say nothing: clients that go away are what is tested."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        running = Service(f"http://127.0.0.1:{server.server_port}", answering)
+        if tls is not None:
+            # The handshake is the handler's, in its thread: one that fails must not hold the server up.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        running = Service(f"http{'' if tls is None else 's'}://127.0.0.1:{server.server_port}", answering)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

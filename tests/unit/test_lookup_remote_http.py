@@ -6,7 +6,10 @@ import json
 import pickle
 import re
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler
@@ -396,9 +399,47 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_sent(people: Ser
     assert people.requests == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two certificates that sign themselves, of this machine and of another."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name, subject in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:example.com")):
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}", "-addext"]
+        files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-days", "2", *new, f"subjectAltName={subject}", *files], check=True, capture_output=True
+        )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "authority", "match"),
+    [
+        ("here", None, "SSLCertVerificationError: self-signed certificate"),
+        ("here", "elsewhere", "SSLCertVerificationError: self-signed certificate"),
+        ("elsewhere", "elsewhere", "SSLCertVerificationError: IP address mismatch"),
+    ],
+)
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(certificates: Path, name: str, authority: str | None, match: str) -> None:
+    with secured(certificates, name) as running:
+        source = HttpLookup(running.url, ca_file=None if authority is None else str(certificates / f"{authority}.pem"))
+        with pytest.raises(AskError, match=f"over TLS that can be trusted, got {match}") as caught:
+            ask(source, 1)
+        assert running.requests == []
+    assert not caught.value.is_transient
+
+
+def test_a_certificate_of_a_named_authority_is_trusted(certificates: Path, tmp_path: Path) -> None:
+    with secured(certificates, "here") as running:
+        assert ask(HttpLookup(running.url, ca_file=str(certificates / "here.pem")), 1) == {1: PEOPLE[1]}
     with pytest.raises(SettingsError, match=r"cannot read ca_file.*No such file"):
         ask(HttpLookup("https://127.0.0.1:1/", ca_file=str(tmp_path / "gone.pem")), 1)
+
+
+def secured(certificates: Path, name: str) -> AbstractContextManager[Service]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    return service(from_table(PEOPLE), tls=context)
 
 
 def test_equal_sources_are_one_and_come_through_pickling() -> None:

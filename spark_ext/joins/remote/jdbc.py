@@ -1,6 +1,6 @@
 """Lookups in a database over JDBC: Spark's own reader, on behalf of the driver, with the keys pushed down.
 
-Keys are literals of Spark's expressions, which its dialect of the database writes as SQL; no text is put together here.
+Keys are literals of Spark's expressions, which its dialect of the database writes as SQL; no text for the database is put together here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import and_, or_
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +27,10 @@ from spark_ext.joins.remote.failure import AskError, Failure
 from spark_ext.joins.remote.limits import Limits
 from spark_ext.joins.remote.remembered import Key
 from spark_ext.kafka.references import REFERENCE, is_secret, resolve
-from spark_ext.names import column
+from spark_ext.names import column, quoted
 from spark_ext.state.keys import codes, whole
 
-__all__ = ["JdbcClient", "JdbcLookup"]
+__all__ = ["JdbcClient", "JdbcLookup", "any_of"]
 
 OURS: Final = {"url", "dbtable", "query", "driver", "querytimeout", "pushdownpredicate", "customschema", "preparequery"}
 LOGIN: Final = re.compile(r"//[^/?;]*@|/[^/@]+@|(passw|pwd|secret|token)[^=;&?]*=", re.IGNORECASE)
@@ -41,6 +40,8 @@ TRANSIENT: Final = ("java.sql.SQLTransientException", "java.sql.SQLRecoverableEx
 TRANSIENT_STATES: Final = ("08", "40", "53", "57")  # connection, rolled back, short of resources, stopped by an operator
 CONNECTION: Final = "FAILED_JDBC.CONNECTION"
 SHOWN: Final = 200
+MOST_PAIRS: Final = 100  # a condition for each key makes statements that databases refuse; Derby does with 500
+LEAST: Final = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class JdbcLookup:
     most_keys : int >= 1
         Distinct keys of a batch above which it is refused: they are held by the driver.
     limits : Limits
-        How long, how often and how much is asked. ``timeout`` is the database's for a query, rounded up to whole seconds; connecting
-        is limited by an option of the driver only.
+        How long, how often and how much is asked; of several key columns at most 100 keys at once. ``timeout`` is the database's for a
+        query, rounded up to whole seconds; connecting is limited by an option of the driver only.
 
     Raises
     ------
@@ -148,7 +149,8 @@ class JdbcClient:
     @property
     def batch_size(self) -> int:
         """Keys that are asked for at once."""
-        return self._source.limits.batch_size
+        most = self._source.limits.batch_size
+        return most if len(self._keys) == 1 else min(most, MOST_PAIRS)
 
     def refuses(self, key: Key) -> Failure | None:
         """Return why a key cannot be asked for, if so."""
@@ -173,7 +175,7 @@ class JdbcClient:
         try:
             if self._frame is None:
                 self._frame = self._checked(self._read())
-            found = self._frame.where(_any_of(self._frame, keys)).limit(most + 1).toArrow()
+            found = self._frame.where(any_of(keys)).limit(most + 1).toArrow()
         except (PySparkException, Py4JError) as error:
             self._frame = None  # the table may have changed
             raise self._unanswered(error) from None  # its text may hold the options
@@ -242,22 +244,35 @@ class JdbcClient:
         return AskError(Failure("rows of the database", got, todo), is_transient=transient)
 
 
-def _any_of(frame: DataFrame, keys: pa.Table) -> Column:
-    """Return the condition that a row has one of the keys, in a form that reaches the database."""
-    names = keys.column_names
+def any_of(keys: pa.Table) -> Column:
+    """Return the condition that a row has one of the keys, in a form that Spark pushes down to the database.
+
+    It is parsed by Spark, all at once (literals that are made one by one cost ten times as much), and made of numbers and hexadecimal
+    digits only: whatever a text is, it cannot be anything but a literal.
+
+    Parameters
+    ----------
+    keys : pa.Table (k rows)
+        Without nulls; one or more. Columns have the names of the table's.
+    """
+    names = [quoted(name) for name in keys.column_names]
+    columns = [[_literal(value) for value in part.to_pylist()] for part in keys.columns]
     if len(names) == 1:
-        return column(names[0]).isin(*(_literal(frame, names[0], value) for value in keys.column(0).to_pylist()))
-    each = [
-        reduce(and_, (column(name) == _literal(frame, name, value) for name, value in zip(names, key, strict=True)))
-        for key in zip(*(part.to_pylist() for part in keys.columns), strict=True)
-    ]
-    while len(each) > 1:  # a balanced tree: a chain of hundreds is too deep
-        each = [reduce(or_, each[at : at + 2]) for at in range(0, len(each), 2)]
-    return each[0]
+        return F.expr(f"{names[0]} in ({', '.join(columns[0])})")
+    each = (" and ".join(f"{name} = {value}" for name, value in zip(names, key, strict=True)) for key in zip(*columns, strict=True))
+    return F.expr(" or ".join(f"({key})" for key in each))
 
 
-def _literal(frame: DataFrame, name: str, value: Any) -> Column:
-    return F.lit(value).cast(frame.schema[name].dataType)
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return f"cast(X'{value.encode().hex()}' as string)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value}L" if value > LEAST else "(-9223372036854775807L - 1L)"  # a sign is not part of a number there
+    if isinstance(value, Decimal):
+        return f"{value:f}BD"
+    return f"date'{value.isoformat()}'"
 
 
 def _causes(origin: JavaObject | None) -> Iterator[JavaObject]:
