@@ -11,20 +11,34 @@ from functools import reduce
 from operator import and_
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, WriterProperties, write_deltalake
 
 from spark_ext.delta.arrow import Condition, arrow_dataset, rows_where
 from spark_ext.delta.combining import Combine, several_rows, united
 from spark_ext.delta.commits import is_done, open_table, skipped
 from spark_ext.delta.fit import check_keys, fit, schema_of
 from spark_ext.delta.ordering import closed, has_duplicates, latest
-from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
+from spark_ext.delta.rules import (
+    CHANGE_FEED,
+    IS_CURRENT,
+    OWN,
+    ROW_GROUP,
+    VALID_FROM,
+    VALID_TO,
+    check_history,
+    duplicate_keys,
+    free_name,
+    null_sequence,
+    without_sign,
+)  # fmt: skip
 from spark_ext.delta.txn import Stamp, Txn, Written
 from spark_ext.state.keys import codes
+from spark_ext.state.signed import SIGN, netted, numbered, signs_of
 
-__all__ = ["append", "combine", "history", "upsert"]
+__all__ = ["append", "apply_changes", "combine", "history", "upsert"]
 
 NEW: Final = "new"
 OLD: Final = "old"
@@ -61,6 +75,38 @@ def upsert(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str | No
     columns = {_name(name): _name(name, NEW) for name in rows.column_names}
     is_newer = None if sequence is None else f"{_name(sequence, NEW)} >= {_name(sequence, OLD)} OR {_name(sequence, OLD)} IS NULL"
     return _execute(merger.when_matched_update(columns, is_newer).when_not_matched_insert(columns), table, path, rows, txn)
+
+
+def apply_changes(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str | None, txn: Txn | None, evolve: bool) -> Written:
+    """Bring rows with a sign into a table; see `spark_ext.delta.apply_changes`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "driver")
+    if done is not None:
+        return done
+    plan = fit(without_sign(rows.schema), schema_of(table), path=path, evolve=evolve)
+    keys, sequence = check_keys(plan, keys, sequence)
+    net = netted(plan.arrow(rows.drop_columns(SIGN)).append_column(SIGN, rows.column(SIGN)))
+    comes = pa.array(signs_of(net) > 0)
+    plain = net.drop_columns(SIGN)
+    new, gone = plain.filter(comes), plain.filter(pc.invert(comes))
+    if sequence is not None:
+        new, gone = latest(new, keys, sequence), latest(gone, keys, sequence)
+    elif has_duplicates(new, keys):
+        raise duplicate_keys(path, keys)
+    if table is None or net.num_rows == 0:
+        return _add(table, path, new, txn, evolves=bool(plan.added), follows=True)
+    _evolve(table, new, plan.added)
+    of_new, of_gone = numbered([(new, tuple(keys)), (gone, tuple(keys))])
+    _, first = np.unique(of_gone, return_index=True)
+    gone = gone.take(pa.array(first[~np.isin(of_gone[first], of_new)]))
+    columns = {_name(name): _name(name, NEW) for name in new.column_names}
+    whole = free_name(new.column_names)
+    flags = pa.array(np.arange(new.num_rows + gone.num_rows) < new.num_rows)
+    both = pa.concat_tables([new, gone]).append_column(whole, flags)
+    order = "" if sequence is None else f" AND ({_name(sequence, NEW)} >= {_name(sequence, OLD)} OR {_name(sequence, OLD)} IS NULL)"
+    merger = _merge(table, both, keys, txn, rows_in_group=ROW_GROUP).when_matched_delete(f"NOT {_name(whole, NEW)}{order}")
+    merger = merger.when_matched_update(columns, f"{_name(whole, NEW)}{order}").when_not_matched_insert(columns, _name(whole, NEW))
+    return _execute(merger, table, path, new, txn)
 
 
 def combine(rows: pa.Table, path: str, *, keys: Sequence[str], with_: Combine, txn: Txn | None, evolve: bool) -> Written:
@@ -120,10 +166,15 @@ def history(rows: pa.Table, path: str, *, keys: Sequence[str], sequence: str, tx
     return _execute(merger.when_not_matched_insert(columns, _name(whole, NEW)), table, path, rows, txn)
 
 
-def _add(table: DeltaTable | None, path: str, rows: pa.Table, txn: Txn | None, *, evolves: bool) -> Written:
+def _add(table: DeltaTable | None, path: str, rows: pa.Table, txn: Txn | None, *, evolves: bool, follows: bool = False) -> Written:
+    """Add rows. A table that is to be followed change by change, and read by key, is made for it."""
     properties = _properties(txn)
     if table is None:
-        write_deltalake(path, rows, mode="error", commit_properties=properties)  # of two that make the table one fails, and looks again
+        # Of two that make the table one fails, and looks again.
+        more: dict[str, Any] = {}
+        if follows:
+            more = {"configuration": {CHANGE_FEED: "true"}, "writer_properties": WriterProperties(max_row_group_size=ROW_GROUP)}
+        write_deltalake(path, rows, mode="error", commit_properties=properties, **more)
         return Written(0, rows.num_rows, False, "driver")
     write_deltalake(table, rows, mode="append", schema_mode="merge" if evolves else None, commit_properties=properties)
     return Written(int(table.version()), rows.num_rows, False, "driver")
@@ -141,12 +192,13 @@ def _evolve(table: DeltaTable, rows: pa.Table, added: Sequence[str]) -> None:
         table.alter.add_columns(list(Schema.from_arrow(fields).fields))
 
 
-def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | None) -> Any:
+def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | None, *, rows_in_group: int | None = None) -> Any:
     return table.merge(
         rows,
         _matches(rows, keys),
         source_alias=NEW,
         target_alias=OLD,
+        writer_properties=None if rows_in_group is None else WriterProperties(max_row_group_size=rows_in_group),
         streamed_exec=False,  # or the bounds of the keys would not be used to leave files out
         commit_properties=_properties(txn),
     )
@@ -154,7 +206,7 @@ def _merge(table: DeltaTable, rows: pa.Table, keys: Sequence[str], txn: Txn | No
 
 def _execute(merger: Any, table: DeltaTable, path: str, rows: pa.Table, txn: Txn | None) -> Written:
     metrics = merger.execute()
-    changed = int(metrics["num_target_rows_inserted"]) + int(metrics["num_target_rows_updated"])
+    changed = sum(int(metrics[f"num_target_rows_{what}"]) for what in ("inserted", "updated", "deleted"))
     # A merge that changes nothing is not committed, and its transaction neither.
     if changed == 0 and txn is not None and not is_done(table, txn):
         return _add(table, path, rows.slice(0, 0), txn, evolves=False)

@@ -19,11 +19,23 @@ from pyspark.sql.types import ArrayType, MapType, StructField, StructType
 from spark_ext.delta.combining import ByKey, Combine, Pairs, several_rows
 from spark_ext.delta.commits import commits, open_table, skipped, written_by
 from spark_ext.delta.fit import Fit, check_keys, fit, schema_of, schema_of_frame
-from spark_ext.delta.rules import IS_CURRENT, OWN, VALID_FROM, VALID_TO, check_history, duplicate_keys, free_name, null_sequence
+from spark_ext.delta.rules import (
+    CHANGE_FEED,
+    IS_CURRENT,
+    OWN,
+    VALID_FROM,
+    VALID_TO,
+    check_history,
+    duplicate_keys,
+    free_name,
+    null_sequence,
+    without_sign,
+)  # fmt: skip
 from spark_ext.delta.txn import WRITE, Stamp, Txn, Written
 from spark_ext.names import quoted
+from spark_ext.state.signed import SIGN
 
-__all__ = ["append", "combine", "history", "upsert"]
+__all__ = ["append", "apply_changes", "combine", "history", "upsert"]
 
 TXN: Final = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
 
@@ -59,6 +71,39 @@ def upsert(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | 
     columns = _all(rows.columns)
     merger = merger.whenMatchedUpdate(None if sequence is None else f"{new} >= {old} OR {old} IS NULL", columns)
     merger.whenNotMatchedInsert(values=columns).execute()
+    return _written(table, path, txn, stamp)
+
+
+def apply_changes(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str | None, txn: Txn | None, evolve: bool) -> Written:
+    """Bring rows with a sign into a table; see `spark_ext.delta.apply_changes`."""
+    table = open_table(path)
+    done = skipped(table, path, txn, "spark")
+    if done is not None:
+        return done
+    plan = fit(without_sign(schema_of_frame(frame)), schema_of(table), path=path, evolve=evolve)
+    keys, sequence = check_keys(plan, keys, sequence)
+    names = [quoted(name) for name in frame.columns if name != SIGN]
+    net = frame.groupBy(*names).agg(F.sum(SIGN).alias(SIGN))
+    new, gone = plan.spark(net.where(f"{SIGN} > 0")), plan.spark(net.where(f"{SIGN} < 0"))
+    if sequence is not None:
+        new, gone = _latest(new, keys, sequence), _latest(gone, keys, sequence)
+    elif _has_duplicates(plan.spark(net.where(f"{SIGN} > 0").withColumn(SIGN, F.explode(F.sequence(F.lit(1), SIGN)))), keys):
+        raise duplicate_keys(path, keys)
+    if table is None:
+        return _add(None, new, path, txn, evolves=False, follows=True)
+    whole, number = free_name(new.columns), free_name([*new.columns, "is_whole"])
+    both = new.withColumn(whole, F.lit(True)).unionAll(gone.withColumn(whole, F.lit(False)))
+    of_key = Window.partitionBy(*(F.col(quoted(key)) for key in keys)).orderBy(F.col(quoted(whole)).desc())
+    rows = both.withColumn(number, F.row_number().over(of_key)).where(F.col(number) == 1).drop(number)
+    stamp = Stamp.of(txn)
+    merger = _merge(rows, path, keys, txn, stamp, plan)
+    columns = _all(new.columns)
+    is_new = f"new.{quoted(whole)}"
+    order = ""
+    if sequence is not None:
+        order = f" AND (new.{quoted(sequence)} >= old.{quoted(sequence)} OR old.{quoted(sequence)} IS NULL)"
+    merger = merger.whenMatchedDelete(f"NOT {is_new}{order}").whenMatchedUpdate(f"{is_new}{order}", columns)
+    merger.whenNotMatchedInsert(is_new, columns).execute()
     return _written(table, path, txn, stamp)
 
 
@@ -121,11 +166,13 @@ def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, 
     return _written(table, path, txn, stamp)
 
 
-def _add(table: Known | None, rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Written:
+def _add(table: Known | None, rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool, follows: bool = False) -> Written:
     stamp = Stamp.of(txn)
     writer = rows.write.format("delta").mode("append").option("userMetadata", stamp.text)
     if txn is not None:
         writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
+    if follows:
+        writer = writer.option(CHANGE_FEED, "true")
     if evolves:
         writer = writer.option("mergeSchema", True)
     writer.save(path)

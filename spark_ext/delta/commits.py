@@ -18,8 +18,8 @@ BACK: Final = 1000  # commits that are looked through for one
 # Rows that a commit added or changed, by writer and operation; all that are there are added up.
 ROWS: Final = (
     ("num_added_rows",),
-    ("numTargetRowsInserted", "numTargetRowsUpdated"),
-    ("num_target_rows_inserted", "num_target_rows_updated"),
+    ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"),
+    ("num_target_rows_inserted", "num_target_rows_updated", "num_target_rows_deleted"),
     ("numOutputRows",),
 )
 

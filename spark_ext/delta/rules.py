@@ -9,13 +9,19 @@ import pyarrow as pa
 
 from spark_ext.delta.fit import Fit
 from spark_ext.errors import EpochError, SchemaError
+from spark_ext.state.signed import SIGN
 
-__all__ = ["IS_CURRENT", "OWN", "VALID_FROM", "VALID_TO", "check_history", "duplicate_keys", "free_name", "null_sequence"]
+__all__ = [
+    "CHANGE_FEED", "IS_CURRENT", "OWN", "ROW_GROUP", "VALID_FROM", "VALID_TO", "check_history", "duplicate_keys", "free_name",
+    "null_sequence", "without_sign",
+]  # fmt: skip
 
 VALID_FROM: Final = "valid_from"
 VALID_TO: Final = "valid_to"
 IS_CURRENT: Final = "is_current"
 TIME: Final = pa.timestamp("us", "UTC")
+CHANGE_FEED: Final = "delta.enableChangeDataFeed"
+ROW_GROUP: Final = 16_384  # rows that are read for one, see `spark_ext.tables.reader`
 OWN: Final = {VALID_FROM: TIME, VALID_TO: TIME, IS_CURRENT: pa.bool_()}
 
 
@@ -43,6 +49,22 @@ def check_history(plan: Fit, sequence: str | None, table: pa.Schema | None) -> s
             todo="correct the path, or make the history in a table of its own",
         )
     return sequence
+
+
+def without_sign(rows: pa.Schema) -> pa.Schema:
+    """Return the columns of rows with a sign that go into a table.
+
+    Raises
+    ------
+    SchemaError
+        There is no sign.
+    """
+    at = rows.get_field_index(SIGN)
+    if at < 0 or rows.field(at).type != pa.int8():
+        got = f"columns {rows.names}" if at < 0 else str(rows.field(at).type)
+        todo = "write changes, as spark_ext.tables makes them, or use upsert for rows that only come"
+        raise SchemaError("apply", "changes", "without a sign", expected=f"a column {SIGN!r} of type tinyint", got=got, todo=todo)
+    return rows.remove(at)
 
 
 def duplicate_keys(path: str, keys: Sequence[str]) -> EpochError:

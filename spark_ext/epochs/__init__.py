@@ -12,7 +12,7 @@ from spark_ext.epochs.pins import ask_refresh
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.position import starting
 from spark_ext.epochs.reading import create_views, read, versions
-from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, OnDamage, Outbox, Sink, Sketches, Upsert
+from spark_ext.epochs.sinks import Append, CountsAs, Delivery, History, OnDamage, Outbox, Sink, Sketches, Table, Upsert
 from spark_ext.epochs.start import start
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Sink",
     "SinkRow",
     "Sketches",
+    "Table",
     "TableRow",
     "Upsert",
     "ask_refresh",

@@ -27,10 +27,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_ext.delta import Txn, Written, append, history, upsert
+from spark_ext.delta import Txn, Written, append, apply_changes, history, upsert
 from spark_ext.delta.commits import is_done, open_table
 from spark_ext.delta.fit import fit, schema_of, schema_of_frame
-from spark_ext.delta.rules import OWN
+from spark_ext.delta.rules import OWN, without_sign
 from spark_ext.epochs.accounting import AccountedFor, account_for
 from spark_ext.epochs.counting import Counted, look
 from spark_ext.epochs.guard import rewind_command
@@ -40,7 +40,7 @@ from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pins import OpenTables, Pins
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.points import reach
-from spark_ext.epochs.sinks import History, Outbox, Sink, Sketches, Upsert
+from spark_ext.epochs.sinks import History, Outbox, Sink, Sketches, Table, Upsert
 from spark_ext.epochs.sketch_sinks import check_sketch_frame, check_sketch_rows, merge_sketches
 from spark_ext.errors import EpochError, SettingsError
 
@@ -214,12 +214,14 @@ class Committer:
                 check_sketch_frame(name, sink, frame)
                 table = open_table(sink.path)
                 found = None if table is None else str(table.metadata().id)
+            rows = schema_of_frame(frame)
+            rows = without_sign(rows) if isinstance(sink, Table) else rows
             if table is None:
                 continue
             self._ids[name] = str(found)
             if name not in self._fitting:  # a later change is found by the writers
                 own = {Outbox: (EPOCH_COLUMN, SEQ_COLUMN), History: OWN}.get(type(sink), ())
-                fit(schema_of_frame(frame), schema_of(table), path=sink.path, evolve=sink.evolve, own=own)
+                fit(rows, schema_of(table), path=sink.path, evolve=sink.evolve, own=own)
                 self._fitting.add(name)
 
     def _look(self, epoch: Epoch, frames: dict[str, DataFrame], planned: Sequence[Span]) -> Counted:
@@ -287,6 +289,8 @@ class Committer:
                 return upsert(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
             case History():
                 return history(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+            case Table():
+                return apply_changes(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
             case Sketches():
                 return merge_sketches(sink, rows, txn)
             case _:

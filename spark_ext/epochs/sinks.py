@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from spark_ext.errors import SettingsError
 from spark_ext.paths import absolute
 
-__all__ = ["Append", "CountsAs", "Delivery", "History", "OnDamage", "Outbox", "Sink", "Sketches", "Upsert", "check_sinks"]
+__all__ = ["Append", "CountsAs", "Delivery", "History", "OnDamage", "Outbox", "Sink", "Sketches", "Table", "Upsert", "check_sinks"]
 
 CountsAs = Literal["accepted", "late", "dead", "duplicate", "shed"]
 Delivery = Literal["exactly_once", "at_least_once", "at_most_once"]
@@ -95,6 +95,30 @@ class History(Sink):
         _check_keys(self.keys)
         if not self.sequence:
             raise _refused("sequence", "the column that says from when a row holds", repr(self.sequence))
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Sink):
+    """Keep the current rows of a table that changes: takes rows with ``sign``, as `spark_ext.tables` makes them.
+
+    A row that comes (+1) replaces that of its key, one that only goes (-1) is deleted, all of an epoch in one commit. The table is made
+    with Delta's change data feed: `spark_ext.tables.read_changes` gives its changes to another query, and `spark_ext.tables.TableReader`
+    its rows by key.
+
+    Attributes
+    ----------
+    keys : sequence of str
+        Columns that identify a row, not of type float; a null key equals a null key.
+    sequence : str or None
+        Column that orders the rows of a key: a row is neither replaced nor deleted by an older one. Without it the later epoch wins.
+    """
+
+    keys: Sequence[str] = ()
+    sequence: str | None = None
+
+    def __post_init__(self) -> None:
+        Sink.__post_init__(self)
+        _check_keys(self.keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from spark_ext.joins.sides import Mask, Numbers, ints, taken
 from spark_ext.state.kernel import Moment, State, Step
 from spark_ext.state.keys import check_key, codes, normalised, whole
 from spark_ext.state.segments import group
+from spark_ext.state.signed import SIGN, difference, keep, numbered, signed, signs_of, surplus
 from spark_ext.tables import retraction
 from spark_ext.tables.layout import CHANGED, UNKNOWN, check_names, nullable
 from spark_ext.tables.retraction import Running
-from spark_ext.tables.signed import SIGN, difference, keep, numbered, signed, signs_of, surplus
 from spark_ext.tables.versions import near
 from spark_ext.windows.aggregates.aggregate import Aggregate
 
@@ -268,7 +268,7 @@ class _Groups:
     def takes(self, rows: pa.Table, groups: Numbers) -> Mask:
         """Tell which rows can be taken: those that come, and those that go and were there."""
         signs = signs_of(rows)
-        good = np.abs(signs) == 1
+        good: Mask = np.abs(signs) == 1
         if (signs > 0).all():
             return good
         for at, name in enumerate(self.kernel.valued):
@@ -280,7 +280,8 @@ class _Groups:
                 values = one.counts(self.states[at])
                 known = np.stack([self.rows - values, values], axis=1).ravel()  # rows without a value, and with one
                 good &= ~surplus(np.where(good, 2 * groups + present, -1), signs, known, rows)
-        return good & ~surplus(np.where(good, groups, -1), signs, self.rows, rows)
+        good &= ~surplus(np.where(good, groups, -1), signs, self.rows, rows)
+        return good
 
     def plus(self, rows: pa.Table, groups: Numbers) -> _Groups:
         """Return the groups with rows that come and go."""

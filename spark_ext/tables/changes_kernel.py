@@ -10,8 +10,8 @@ from functools import cached_property
 import pyarrow as pa
 
 from spark_ext.state.kernel import Moment, State, Step
+from spark_ext.state.signed import difference, signed
 from spark_ext.tables.layout import CHANGED, GONE, INVALID, KEPT, STALE, Changelog, nullable
-from spark_ext.tables.signed import difference, signed
 from spark_ext.tables.versions import fold
 
 __all__ = ["TableChanges"]

@@ -14,8 +14,8 @@ from spark_ext.errors import SettingsError
 from spark_ext.joins.layout import LEFT, RIGHT
 from spark_ext.joins.sides import Numbers, ints
 from spark_ext.state.kernel import Moment, State, Step
+from spark_ext.state.signed import difference, numbered, signed
 from spark_ext.tables.layout import CHANGED, GONE, HASH, INVALID, KEPT, STALE, Changelog, Pair
-from spark_ext.tables.signed import difference, numbered, signed
 from spark_ext.tables.versions import fold, near
 
 __all__ = ["TableJoin", "partners", "side_by_side"]
@@ -66,7 +66,7 @@ class TableJoin:
     @cached_property
     def state_schema(self) -> Mapping[str, pa.Schema]:
         """Tables of the state."""
-        found = {}
+        found: dict[str, pa.Schema] = {}
         for side, log in ((LEFT, self.left), (RIGHT, self.right)):
             found |= {f"{side}_{KEPT}": log.kept_schema, f"{side}_{GONE}": log.gone_schema}
         return found
@@ -84,11 +84,9 @@ class TableJoin:
             side: fold(log, state[f"{side}_{KEPT}"], state[f"{side}_{GONE}"], rows[side], moment.watermark_us) for side, log in logs.items()
         }
         hashes = np.concatenate([ints(rows[side].column(HASH)) for side in logs])
-        before, after = (
-            side_by_side(*(_near(one, hashes) for one in kept), self.pair)
-            for kept in ([state[f"{side}_{KEPT}"] for side in logs], [done[side].kept for side in logs])
-        )
-        out = {CHANGED: difference(before, after)}
+        before = [_near(state[f"{side}_{KEPT}"], hashes) for side in logs]
+        after = [_near(done[side].kept, hashes) for side in logs]
+        out = {CHANGED: difference(side_by_side(before[0], before[1], self.pair), side_by_side(after[0], after[1], self.pair))}
         for tag, field in ((STALE, "stale"), (INVALID, "invalid")):
             out[tag] = pa.concat_tables([self.pair.refused(side, getattr(one, field)) for side, one in done.items()])
         kept = {f"{side}_{KEPT}": one.kept for side, one in done.items()} | {f"{side}_{GONE}": one.gone for side, one in done.items()}

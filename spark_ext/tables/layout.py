@@ -13,7 +13,7 @@ from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.joins.layout import HASH, LEFT, RIGHT, SIDE, STAMP
 from spark_ext.state.keys import check_key
 from spark_ext.state.packing import TAG
-from spark_ext.tables.signed import SIGN, signed
+from spark_ext.state.signed import SIGN, signed
 
 __all__ = [
     "CHANGED",

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from spark_ext.joins.layout import HASH, STAMP
 from spark_ext.joins.sides import Mask, Numbers, ints, taken
 from spark_ext.state.kernel import NEVER_US
+from spark_ext.state.signed import SIGN, keep, netted, numbered, ranks, signs_of
 from spark_ext.tables.layout import DELETED, DELETED_AT, Changelog
-from spark_ext.tables.signed import SIGN, keep, netted, numbered, ranks, signs_of
 
 __all__ = ["Folded", "by_hash", "fold", "near"]
 

@@ -16,7 +16,7 @@ from spark_ext.state.kernel import NEVER_US, Moment, empty_state
 from spark_ext.tables.foreign_kernel import TableForeignJoin
 from spark_ext.tables.join_kernel import TableJoin
 from spark_ext.tables.layout import CHANGED, EXCESS, INVALID, STALE, UNKNOWN, Changelog, Pair
-from spark_ext.tables.signed import SIGN
+from spark_ext.state.signed import SIGN
 
 MOMENT = Moment(NEVER_US, 0)
 USERS = pa.schema([("id", pa.string()), ("name", pa.string()), ("seq", pa.int64())])

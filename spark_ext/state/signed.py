@@ -7,13 +7,16 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from spark_ext.joins.sides import Mask, Numbers, bool_array, taken
 from spark_ext.state.keys import codes, whole
 
 __all__ = ["SIGN", "difference", "keep", "netted", "numbered", "ranks", "row_numbers", "signed", "signs_of", "surplus"]
 
 SIGN: Final = "sign"
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 
 def signed(schema: pa.Schema) -> pa.Schema:
@@ -87,7 +90,7 @@ def surplus(units: Numbers, signs: Numbers, known: Numbers, rows: pa.Table) -> M
     if not wrong.any():
         return found
     asked = np.flatnonzero(counts & (signs < 0) & wrong[np.where(counts, units, 0)])
-    order = np.lexsort((ranks(taken(rows, asked)), units[asked]))
+    order = np.lexsort((ranks(rows.take(pa.array(asked))), units[asked]))
     asked = asked[order]
     unit = units[asked]
     place = np.arange(len(asked)) - np.searchsorted(unit, unit, "left")
@@ -103,7 +106,7 @@ def _net(rows: pa.Table, signs: Numbers) -> pa.Table:
     first = np.empty(len(sums), np.int64)
     first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)
     times = np.abs(sums)
-    found = taken(rows, np.repeat(first, times))
+    found = rows.take(pa.array(np.repeat(first, times)))
     return found.append_column(SIGN, pa.array(np.repeat(np.sign(sums), times).astype(np.int8)))
 
 
@@ -134,4 +137,4 @@ def _orderable(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def keep(rows: pa.Table, mask: Mask) -> pa.Table:
     """Return the rows where `mask` is true."""
-    return rows if mask.all() else rows.filter(bool_array(mask))
+    return rows if mask.all() else rows.filter(pa.array(mask))
