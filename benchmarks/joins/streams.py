@@ -1,6 +1,7 @@
 """Two streams joined by us and by Spark's own stream-stream join: wall and CPU of a batch, state, ratios within one session.
 
-Variants take turns; each turn is a query of its own with a fresh checkpoint on RocksDB. Both sides have as many rows; event time advances
+Variants take turns; each turn is a query of its own with a fresh checkpoint. Spark's runs on RocksDB, as our sessions do, and on the store
+that Spark ships as its default, in the JVM's memory; ratios are to the faster of the two. Both sides have as many rows; event time advances
 by a batch's span with each batch. ``interval`` looks ahead only, ``two-window`` to both sides.
 """
 
@@ -23,7 +24,7 @@ from spark_ext import joins
 from spark_ext.session import spark_session
 
 HEADING = (
-    ("", 22), ("how", 7), ("keys", 10), ("rows", 9), ("ms", 8), ("CPU s", 8), ("k rows/s", 10), ("state rows", 12), ("MB", 8),
+    ("", 38), ("how", 7), ("keys", 10), ("rows", 9), ("ms", 8), ("CPU s", 8), ("k rows/s", 10), ("state rows", 12), ("MB", 8),
     ("to spark", 10), ("by CPU", 8),
 )  # fmt: skip
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -93,7 +94,18 @@ def spark_join(sides: tuple[DataFrame, DataFrame], task: Task) -> DataFrame:
     return left.join(right, F.expr(f"l.k = r.k and {bounds}"), task.how)
 
 
-VARIANTS: dict[str, Callable[[tuple[DataFrame, DataFrame], Task], DataFrame]] = {"spark": spark_join, "millrace": millrace}
+STORE = "spark.sql.streaming.stateStore"
+IN_MEMORY = {
+    f"{STORE}.providerClass": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
+    f"{STORE}.checkpointFormatVersion": "1",
+}
+Build = Callable[[tuple[DataFrame, DataFrame], Task], DataFrame]
+# A query takes the session's settings with it when it starts.
+VARIANTS: dict[str, tuple[Build, dict[str, str]]] = {
+    "spark, memory": (spark_join, IN_MEMORY),
+    "spark, RocksDB": (spark_join, {}),
+    "millrace": (millrace, {}),
+}
 
 
 @app.command()
@@ -103,6 +115,7 @@ def main(
     warm: Annotated[int, typer.Option(help="batches before them")] = 7,
     turns: Annotated[int, typer.Option(help="turns of each variant")] = 3,
     how: Annotated[list[str] | None, typer.Option(help="inner, left, ...; may be given again")] = None,
+    skip: Annotated[str | None, typer.Option(help="a variant to leave out")] = None,
     only: Annotated[str | None, typer.Option(help="a part of the name of the cases to run")] = None,
 ) -> None:
     """Print a line per variant and case, and ratios to Spark's own operator."""
@@ -117,6 +130,8 @@ def main(
         },
     )
     spark.sparkContext.setLogLevel("OFF")
+    ours = {name: spark.conf.get(name) for name in IN_MEMORY}
+    variants = [each for each in VARIANTS if each != skip]
     print("".join(f"{name:>{width}}" for name, width in HEADING))
     # name, keys, lower and upper bound in seconds, seconds of a batch: the state of the last two grows to 1 M rows.
     cases = [
@@ -132,12 +147,17 @@ def main(
         print(f"rows of a batch, checksum {load.checksum(spark)}")
         for kind in how or ["inner"]:
             task = Task(kind, lower, upper, keys)
-            found: dict[str, list[Cost]] = {each: [] for each in VARIANTS}
+            found: dict[str, list[Cost]] = {each: [] for each in variants}
             for _ in range(turns):
-                for each, build in VARIANTS.items():
+                for each in variants:
+                    build, settings = VARIANTS[each]
+                    for key, value in {**ours, **settings}.items():
+                        spark.conf.set(key, value)  # type: ignore[arg-type]
                     found[each].append(measure(spark, partial(build, task=task), load, batches=batches, warm=warm))  # type: ignore[arg-type]
+            theirs = [costs for each, costs in found.items() if each != "millrace"]
+            base = min(theirs, key=lambda costs: statistics.median(one.wall_ms for one in costs))
             for each, costs in found.items():
-                _print(f"{each} {name}", costs, found["spark"], task, rows)
+                _print(f"{each}, {name}", costs, base, task, rows)
 
 
 def _print(name: str, costs: list[Cost], base: list[Cost], task: Task, rows: int) -> None:
@@ -148,7 +168,7 @@ def _print(name: str, costs: list[Cost], base: list[Cost], task: Task, rows: int
     last = costs[-1]
     state = f"{last.state_rows:12,}{last.state_bytes / 2**20:8.1f}"
     print(
-        f"{name:30}{task.how:7}{task.keys:10,}{rows:9,}{wall:8.0f}{cpu:8.2f}{rows / wall:10.0f}{state}{ratios[0]:10.2f}{ratios[1]:8.2f}",
+        f"{name:38}{task.how:7}{task.keys:10,}{rows:9,}{wall:8.0f}{cpu:8.2f}{rows / wall:10.0f}{state}{ratios[0]:10.2f}{ratios[1]:8.2f}",
         flush=True,
     )
 
