@@ -114,7 +114,5 @@ class StreamsBuilder:
             raise _refused("suppress", "updates of", node.name, "a table of time windows", "none", todo)
 
 
-
-
 def _refused(action: str, kind: str, name: str, expected: str, got: str, todo: str) -> SettingsError:
     return SettingsError(action, kind, name, expected=expected, got=got, todo=todo)

@@ -14,6 +14,7 @@ from pyspark.sql.types import DataType
 
 from spark_ext.errors import SchemaError
 from spark_ext.joins.lookup import lookup
+from spark_ext.joins.lookup_keys import lookup_keys
 from spark_ext.names import column
 from spark_ext.streams.nodes import Consumed, Lookup, Merge, Node, Source, Step
 from spark_ext.streams.records import KEY, RECORD, SEQUENCE, TIMESTAMP, VALUE
@@ -56,7 +57,12 @@ class Frames:
                 return node.change(self[node.parents[0]])
             except AttributeError as error:
                 raise SchemaError(
-                    "make", "records of", node.name, expected="functions from columns to columns", got=str(error), todo="correct the function"
+                    "make",
+                    "records of",
+                    node.name,
+                    expected="functions from columns to columns",
+                    got=str(error),
+                    todo="correct the function",
                 ) from error
         if isinstance(node, Merge):
             return reduce(DataFrame.unionByName, [self[parent].select(*RECORD) for parent in node.parents])
@@ -87,7 +93,9 @@ def looked_up(node: Lookup, rows: DataFrame, epoch: Epoch, kind: DataType) -> Da
     sought = {f"_on{at}": part(key) for at, part in enumerate(key_parts(kind))}
     asked = rows.select(*RECORD, *(value.alias(name) for name, value in sought.items()))
     on = dict(zip(sought, key_columns(kind), strict=True))
-    found = lookup(asked, epoch.table(node.table.store), on=on, how="left", columns={VALUE: FOUND})
+    # A table that is as it was in the batch before has its copy in the workers; of one that changes, only the rows of the batch's keys are read.
+    look = lookup if node.on is not None else lookup_keys
+    found = look(asked, epoch.table(node.table.store), on=on, how="left", columns={VALUE: FOUND})
     if node.how == "inner":
         found = found.where(F.col(FOUND).isNotNull())
     value = _joined(node.joiner, F.col(KEY), F.col(VALUE), F.col(FOUND))

@@ -59,7 +59,7 @@ class KStream:
         return self._step("MAPVALUES", records.map_values(mapper), name)
 
     def flatMap(self, mapper: Callable[[Any, Any], Any], *, name: str | None = None) -> KStream:
-        """Make any number of records of each: the function returns an array of ``F.struct(key, value)``."""
+        """Make some records of each: a list of pairs ``[(key, value), ...]``, or, of any number, an array column of ``F.struct(key, value)``."""
         return self._step("FLATMAP", records.flat_map(mapper), name, keeps_key=False)
 
     def flatMapValues(self, mapper: Callable[..., Any], *, name: str | None = None) -> KStream:
@@ -157,9 +157,25 @@ class KStream:
         return self._join("outer", other, joiner, windows, name=name)
 
     @overload
-    def process(self, supplier: Callable[[], Processor], output: str, *, stores: Sequence[str] = ..., ticks: timedelta | None = ..., name: str | None = ...) -> KStream: ...  # fmt: skip
+    def process(
+        self,
+        supplier: Callable[[], Processor],
+        output: str,
+        *,
+        stores: Sequence[str] = ...,
+        ticks: timedelta | None = ...,
+        name: str | None = ...,
+    ) -> KStream: ...
     @overload
-    def process(self, supplier: Callable[[], Processor], output: Mapping[str, str], *, stores: Sequence[str] = ..., ticks: timedelta | None = ..., name: str | None = ...) -> dict[str, KStream]: ...  # fmt: skip
+    def process(
+        self,
+        supplier: Callable[[], Processor],
+        output: Mapping[str, str],
+        *,
+        stores: Sequence[str] = ...,
+        ticks: timedelta | None = ...,
+        name: str | None = ...,
+    ) -> dict[str, KStream]: ...
     def process(
         self,
         supplier: Callable[[], Processor],

@@ -117,14 +117,14 @@ class KTable:
         return KTable.of(self._builder, self._builder.add(node), store)
 
     def _join(self, how: How, other: KTable, *arguments: Any, store: str | None, name: str | None) -> KTable:
-        parents = (self._builder.changes_of(self._node), other._builder.changes_of(other._node))
         if len(arguments) == 1:
             named = self._builder.named(f"KTABLE-{'' if how == 'inner' else how.upper()}JOIN", name)
-            node: Node = TableJoin(named, parents, joiner=arguments[0], how=how)
+            node: Node = TableJoin(named, (self._node, other._node), joiner=arguments[0], how=how)
         else:
             foreign, joiner = arguments
             named = self._builder.named("KTABLE-FK-JOIN", name)
-            node = ForeignJoin(named, parents, foreign=foreign, joiner=joiner, how=how)
+            changes = self._builder.changes_of(self._node)
+            node = ForeignJoin(named, (changes, other._node), foreign=foreign, joiner=joiner, how=how)
         return KTable.of(self._builder, self._builder.add(node), store)
 
 

@@ -34,7 +34,18 @@ from spark_ext.streams.sliding_kernel import RecordWindows
 from spark_ext.windows.aggregates import Aggregate, max  # noqa: A004
 from spark_ext.windows.rows import WINDOW, Layout
 
-__all__ = ["REJECTED_COLUMNS", "FoldOperator", "JoinOperator", "Operator", "ProcessOperator", "Settings", "SlideOperator", "rejected_rows", "sequenced"]
+__all__ = [
+    "REJECTED_COLUMNS",
+    "FoldOperator",
+    "JoinOperator",
+    "Moment",
+    "Operator",
+    "ProcessOperator",
+    "Settings",
+    "SlideOperator",
+    "rejected_rows",
+    "sequenced",
+]
 
 KEY_IN: Final = "_key"
 TIME_IN: Final = "_time"
@@ -61,6 +72,19 @@ class Settings:
         return buckets_for(self.expected_keys) if self.buckets is None else self.buckets
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Which batch it is, the same at a replay."""
+
+    epoch: int
+    watermark: datetime
+
+    @property
+    def time(self) -> Column:
+        """The watermark, as a column."""
+        return F.lit(self.watermark).cast("timestamp")
+
+
 class Operator(Generic[N]):
     """Base of operators."""
 
@@ -76,7 +100,7 @@ class Operator(Generic[N]):
         """Return tagged rows."""
         raise NotImplementedError
 
-    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
         """Return the records of a batch: by the node, or by the name of its output."""
         raise NotImplementedError
 
@@ -116,7 +140,7 @@ class FoldOperator(Operator[Fold]):
         """Tell whether there are windows."""
         return self.node.window is not None or isinstance(self.node, Slide)
 
-    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
         """Make records of results: of windows the key is key and window, the timestamp that of the newest record in it."""
         node, results = self.node, windows.results(tagged)
         key, more = F.col(KEY_IN), []
@@ -127,7 +151,7 @@ class FoldOperator(Operator[Fold]):
                 bounds = F.struct(bounds.getField("start").alias("start"), _earlier(bounds.getField("end"), node.gap_us).alias("end"))
             key, more = F.struct(key.alias(KEY), bounds.alias(WINDOW)), [F.col(FINAL)]
         value = column(node.result) if node.result else F.struct(*map(column, node.aggregates))
-        return {node: results.select(key.alias(KEY), value.alias(VALUE), F.col(LAST).alias(TIMESTAMP), at_epoch(epoch), *more)}
+        return {node: results.select(key.alias(KEY), value.alias(VALUE), F.col(LAST).alias(TIMESTAMP), at_epoch(moment), *more)}
 
     def rejected(self, tagged: DataFrame) -> DataFrame | None:
         """Return late, invalid and outside rows; one that is late for some of its windows only is marked so."""
@@ -190,7 +214,7 @@ class JoinOperator(Operator[StreamJoin]):
             engine="millrace",
         )
 
-    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:  # noqa: ARG002
+    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
         """Make a record of each pair: the later timestamp, the value that the joiner makes."""
         value = self.node.joiner(F.col("left_value"), F.col("right_value"))
         found = joins.tagged.joined(tagged).select(KEY, value.alias(VALUE), F.greatest("left_time", "right_time").alias(TIMESTAMP))
@@ -221,7 +245,7 @@ class ProcessOperator(Operator[Process]):
         ticks = None if node.ticks is None else Ticks("", node.ticks)
         return apply_kernel(plain, kernel, keys=[KEY], columns=plain.columns, buckets=self.settings.number, control=ticks)
 
-    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:  # noqa: ARG002
+    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
         """Make records of what was forwarded, by output."""
         found: dict[Node | str, DataFrame] = {}
         for at, name in enumerate(self.node.outputs):
@@ -258,8 +282,8 @@ class Ticks(Control):
         return ticks.where(F.col("value") % seconds == 0).select(F.lit(datetime(1900, 1, 1, tzinfo=UTC)).alias(UNTIL))
 
 
-def fold_input(rows: DataFrame, aggregates: Mapping[str, Aggregate]) -> DataFrame:
-    """Return records with the columns that aggregates read, by the names they use."""
+def fold_input(rows: DataFrame, aggregates: Mapping[str, Aggregate], *more: str) -> DataFrame:
+    """Return records with the columns that aggregates read, by the names they use, and `more` columns."""
     kind = rows.schema[VALUE].dataType
     fields = {name: F.col(VALUE).getField(name) for name in kind.names} if isinstance(kind, StructType) else {VALUE: F.col(VALUE)}
     known = {VALUE: F.col(VALUE), KEY: F.col(KEY), TIMESTAMP: F.col(TIMESTAMP), **fields}
@@ -268,7 +292,7 @@ def fold_input(rows: DataFrame, aggregates: Mapping[str, Aggregate]) -> DataFram
         if name not in known:
             todo = "correct the name, or make the field with mapValues"
             raise SchemaError("aggregate", "field", name, expected=f"one of {list(known)}", got="no such field", todo=todo)
-    return rows.select(F.col(KEY).alias(KEY_IN), F.col(TIMESTAMP).alias(TIME_IN), *(known[name].alias(name) for name in needed))
+    return rows.select(F.col(KEY).alias(KEY_IN), F.col(TIMESTAMP).alias(TIME_IN), *(known[name].alias(name) for name in needed), *more)
 
 
 def event_rejected(rows: DataFrame) -> DataFrame:
@@ -320,9 +344,9 @@ def sequenced(rows: DataFrame) -> DataFrame:
     return rows.withColumn(SEQUENCE, F.unix_micros(F.col(TIMESTAMP)))
 
 
-def at_epoch(epoch: int) -> Column:
+def at_epoch(moment: Moment) -> Column:
     """Return the sequence of a table's updates: the epoch that made them."""
-    return F.lit(epoch).cast("bigint").alias(SEQUENCE)
+    return F.lit(moment.epoch).cast("bigint").alias(SEQUENCE)
 
 
 def abs_max(*times: timedelta) -> timedelta:

@@ -177,7 +177,9 @@ class ProcessorKernel:
         found = {}
         for at, name in enumerate(self.outputs):
             found[tag_of(at)] = pa.schema([one.with_name(f"o{at}_{one.name}") for one in self.output_schema(name)])
-        found[REJECTED] = pa.schema([*(one.with_name(f"in_{one.name}").with_nullable(True) for one in self.in_schema), (REASON, pa.string())])
+        found[REJECTED] = pa.schema(
+            [*(one.with_name(f"in_{one.name}").with_nullable(True) for one in self.in_schema), (REASON, pa.string())]
+        )
         return found
 
     def output_schema(self, name: str) -> pa.Schema:
@@ -229,7 +231,9 @@ def checked_output(kind: str, schema: str, *, timed: bool) -> None:
     needed = ["key", *(["timestamp"] if timed else [])]
     if any(one not in names for one in needed) or not set(names) - {"key", "timestamp"} or "sequence" in names:
         expected = f"{' and '.join(needed)}, and columns of the value"
-        raise SettingsError("declare", "output of", kind, expected=expected, got=schema, todo="add them, such as 'key string, value bigint'")
+        raise SettingsError(
+            "declare", "output of", kind, expected=expected, got=schema, todo="add them, such as 'key string, value bigint'"
+        )
 
 
 def tag_of(at: int) -> str:

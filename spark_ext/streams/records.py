@@ -101,13 +101,16 @@ def flat_map_values(mapper: Callable[..., Any]) -> Change:
 
 
 def flat_map(mapper: Callable[[Column, Column], Any]) -> Change:
-    """Make a record of each element of an array of structs: its first field the key, its second the value."""
+    """Make a record of each pair of a list, or of each element of an array of structs: its first field the key, its second the value."""
 
     def change(rows: DataFrame) -> DataFrame:
-        made = rows.withColumn(VALUE, F.explode(mapper(F.col(KEY), F.col(VALUE))))
+        pairs = mapper(F.col(KEY), F.col(VALUE))
+        if isinstance(pairs, list):
+            pairs = F.array(*(F.struct(_column(key).alias(KEY), _column(value).alias(VALUE)) for key, value in pairs))
+        made = rows.withColumn(VALUE, F.explode(pairs))
         kind = made.schema[VALUE].dataType
         if not isinstance(kind, StructType) or len(kind) != 2:  # noqa: PLR2004 (key and value)
-            expected = "an array of structs of two fields, key and value"
+            expected = "pairs (key, value), or an array of structs of these two"
             raise SchemaError("map", "records by", "flatMap", expected=expected, got=kind.simpleString(), todo="use F.struct(key, value)")
         key, value = (F.col(VALUE).getField(name) for name in kind.names)
         return made.withColumns({KEY: key, VALUE: value})
@@ -225,5 +228,3 @@ def nested(rows: DataFrame) -> DataFrame:
     fields = [name for name in rows.columns if name not in OURS]
     value = F.col(VALUE) if fields == [VALUE] else F.struct(*map(column, fields))
     return rows.select(*(column(name) for name in rows.columns if name in OURS), value.alias(VALUE))
-
-

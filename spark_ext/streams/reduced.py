@@ -63,7 +63,7 @@ class Reduced(Aggregate):
     def merge(self, states: Sequence[pa.Array], segments: Segments) -> list[pa.Array]:  # noqa: D102
         return [self._reduced(states[0], segments)]
 
-    def finish(self, states: Sequence[pa.Array], types: Types) -> pa.Array:  # noqa: D102, ARG002
+    def finish(self, states: Sequence[pa.Array], types: Types) -> pa.Array:  # noqa: D102
         return states[0]
 
     def _reduced(self, values: pa.Array, segments: Segments) -> pa.Array:

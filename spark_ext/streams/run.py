@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ from deltalake import DeltaTable, Schema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import DataType, StructField, StructType, TimestampType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
 
 from spark_ext import epochs, queries
 from spark_ext.errors import SettingsError
@@ -24,12 +23,27 @@ from spark_ext.streams.asked import QueryableStore
 from spark_ext.streams.cut import SubTopology
 from spark_ext.streams.frames import CLOCK, Frames, from_source, from_table, looked_up
 from spark_ext.streams.nodes import (
-    Changes, Fold, ForeignJoin, Lookup, Node, Port, Process, Slide, Source, Stateful, Store, StreamJoin, TableFold, TableJoin, To,
+    Changes,
+    Fold,
+    ForeignJoin,
+    Lookup,
+    Node,
+    Port,
+    Process,
+    Slide,
+    Source,
+    Stateful,
+    Store,
+    StreamJoin,
+    TableFold,
+    TableJoin,
+    To,
 )  # fmt: skip
-from spark_ext.streams.operators import FoldOperator, JoinOperator, Operator, ProcessOperator, Settings, SlideOperator
+from spark_ext.streams.operators import FoldOperator, JoinOperator, Moment, Operator, ProcessOperator, Settings, SlideOperator
 from spark_ext.streams.out import outboxed
 from spark_ext.streams.records import KEY, SEQUENCE
 from spark_ext.streams.store_table import key_columns, to_rows
+from spark_ext.streams.table_operators import ChangesOperator, ForeignJoinOperator, TableFoldOperator, TableJoinOperator
 
 if TYPE_CHECKING:
     from spark_ext.streams.topology import Topology
@@ -37,7 +51,11 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 ORIGIN: Final = "origin"
-OPERATORS: Final[Mapping[type[Stateful], type[Operator[Any]]]] = {Fold: FoldOperator, Slide: SlideOperator, StreamJoin: JoinOperator, Process: ProcessOperator}
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+OPERATORS: Final[Mapping[type[Stateful], type[Operator[Any]]]] = {
+    Fold: FoldOperator, Slide: SlideOperator, StreamJoin: JoinOperator, Process: ProcessOperator,
+    Changes: ChangesOperator, TableFold: TableFoldOperator, TableJoin: TableJoinOperator, ForeignJoin: ForeignJoinOperator,
+}  # fmt: skip
 KINDS: Final[Mapping[str, tuple[epochs.CountsAs | None, tuple[str, ...]]]] = {
     "late": ("late", ("late", "stale")),
     "partly_late": (None, ("late in part",)),
@@ -58,7 +76,14 @@ class Application:
     """
 
     def __init__(
-        self, topology: Topology, spark: SparkSession, application_id: str, folder: str, *, every: str | None = None, buckets: int | None = None
+        self,
+        topology: Topology,
+        spark: SparkSession,
+        application_id: str,
+        folder: str,
+        *,
+        every: str | None = None,
+        buckets: int | None = None,
     ) -> None:
         if not application_id:
             raise SettingsError("run", "application", "", expected="a name", got="none", todo="give application_id")
@@ -108,19 +133,20 @@ class Application:
         One sub-topology after the other, each once it has read what those before it gave out.
         """
         for at, one in enumerate(self._topology.sub_topologies):
+            waits = isinstance(one.head, Fold | StreamJoin)  # only these hold records back until a time
+            if self._every is None:
+                self._run_again(at, one)
+            if waits:
+                self._control(one).close(until)
+                if self._every is None:
+                    self._run_again(at, one)
             if self._every is not None:
-                self._control(one).close(until)
                 self._queries[at].spark_query.processAllAvailable()
-            else:
-                query = self._started(one)
-                query.await_end()
-                self._control(one).close(until)
-                query = self._queries[at] = self._started(one)
-                query.await_end()
 
     def await_end(self, timeout_s: float | None = None) -> bool:
         """Wait until all queries have ended, or for so long each; raises the error of one that failed."""
-        return all([query.await_end(timeout_s) for query in self._queries])
+        ended = [query.await_end(timeout_s) for query in self._queries]
+        return all(ended)
 
     def run(self) -> queries.Outcome:
         """Wait until the application ends or is asked to stop, as `spark_ext.queries.run`."""
@@ -128,7 +154,8 @@ class Application:
 
     def stop(self, *, timeout_s: float = 600.0) -> bool:
         """Stop each query behind its batch; tell whether all were whole."""
-        return all([query.stop(timeout_s=timeout_s) for query in self._queries])
+        whole = [query.stop(timeout_s=timeout_s) for query in self._queries]  # each, also if one was not
+        return all(whole)
 
     # what is there ---------------------------------------------------------------------------------------------------
 
@@ -172,6 +199,10 @@ class Application:
                     found.append(rows.select(F.lit(one.name).alias("sub_topology"), F.lit(kind).alias("kind"), "*"))
         return reduce(DataFrame.unionAll, found) if found else None
 
+    def _run_again(self, at: int, one: SubTopology) -> None:
+        self._queries[at] = self._started(one)
+        self._queries[at].await_end()
+
     # how it is built -------------------------------------------------------------------------------------------------
 
     def _started(self, one: SubTopology) -> Query:
@@ -184,7 +215,7 @@ class Application:
             frame = operator.plan([Frames(streams)[parent] for parent in one.head.parents])
         empty = self._spark.createDataFrame([], frame.schema)
         # The columns of whatever it writes, so that others can read it before there is a row.
-        records = Frames(self._leaves(one, operator, empty, 0), lambda node, rows: self._looked_up(node, rows, None))
+        records = Frames(self._leaves(one, operator, empty, Moment(0, EPOCH)), lambda node, rows: self._looked_up(node, rows, None))
         tables = {}
         for leaf in one.kept:
             tables[self._internal(leaf)] = _clocked(records[leaf], None).schema
@@ -209,7 +240,10 @@ class Application:
 
     def _route(self, one: SubTopology, operator: Operator[Any] | None, epoch: epochs.Epoch) -> Mapping[str, DataFrame]:
         """Return the rows of each table of an epoch."""
-        records = Frames(self._leaves(one, operator, epoch.rows, epoch.epoch), lambda node, rows: self._looked_up(node, rows, epoch))
+        records = Frames(
+            self._leaves(one, operator, epoch.rows, Moment(epoch.epoch, epoch.watermark)),
+            lambda node, rows: self._looked_up(node, rows, epoch),
+        )
         clock = epoch.watermark - (operator.hold if operator is not None else timedelta(0))
         out = {f"internal {leaf.name}": _clocked(records[leaf], clock) for leaf in one.kept}
         for sink in one.sinks:
@@ -244,11 +278,11 @@ class Application:
                 found[f"rejected {kind}"] = epochs.Append(self._rejected_path(one, kind), counts_as=counts_as if has_offsets else None)
         return found
 
-    def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, epoch: int) -> dict[Node, DataFrame]:
+    def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, moment: Moment) -> dict[Node, DataFrame]:
         """Return the records of the leaves that a batch has: what it read, or what its operator made."""
         if operator is None:
             return _parted(rows, one.leaves)
-        outputs = operator.outputs(rows, epoch)
+        outputs = operator.outputs(rows, moment)
         ports = [node for node in one.nodes if isinstance(node, Port)]
         return {one.head: outputs[one.head]} if one.head in outputs else {port: outputs[port.port] for port in ports}  # type: ignore[dict-item]
 
@@ -256,12 +290,11 @@ class Application:
         store = node.table.store
         if epoch is None:
             empty = self._spark.createDataFrame([], self._spark.read.format("delta").load(self.store_path(store)).schema)
-            epoch = epochs.Epoch(0, 0, rows, datetime.min, {store: empty})  # noqa: DTZ901 (nothing looks at it)
+            epoch = epochs.Epoch(0, 0, rows, EPOCH, {store: empty})
         return looked_up(node, rows, epoch, self._types[store])
 
     def _operator(self, one: SubTopology, head: Stateful) -> Operator[Any]:
-        kinds = OPERATORS | _more_operators()
-        return kinds[type(head)](head, Settings(self._buckets, control=self._control(one)))
+        return OPERATORS[type(head)](head, Settings(self._buckets, control=self._control(one)))
 
     def _stream(self, leaf: Node, grace: timedelta) -> DataFrame:
         if isinstance(leaf, Source):
@@ -278,10 +311,6 @@ class Application:
 
     def _control(self, one: SubTopology) -> Control:
         return Control(f"{self.folder}/control/{one.name}")
-
-
-def _more_operators() -> Mapping[type[Stateful], type[Operator[Any]]]:
-    return {}
 
 
 def _united(streams: Mapping[Node, DataFrame]) -> DataFrame:
@@ -309,9 +338,16 @@ def _clocked(rows: DataFrame, clock: datetime | None) -> DataFrame:
 
 def _create(path: str, schema: StructType) -> None:
     """Make a table, so that a stream can read it from its first row on."""
-    nullable = StructType([StructField(one.name, one.dataType, nullable=True) for one in schema])
     if not DeltaTable.is_deltatable(path):
-        DeltaTable.create(path, Schema.from_arrow(to_arrow_schema(nullable, timezone="UTC")), mode="ignore")
+        DeltaTable.create(path, Schema.from_arrow(to_arrow_schema(_nullable(schema), timezone="UTC")), mode="ignore")
 
 
-_ = (Slide, TableFold, TableJoin, ForeignJoin, Changes, TimestampType, replace)
+def _nullable(kind: Any) -> Any:
+    """Return a type all parts of which may be null: so it is written, whatever the plan knew about it."""
+    if isinstance(kind, StructType):
+        return StructType([StructField(one.name, _nullable(one.dataType), nullable=True) for one in kind])
+    if isinstance(kind, ArrayType):
+        return ArrayType(_nullable(kind.elementType), containsNull=True)
+    if isinstance(kind, MapType):
+        return MapType(_nullable(kind.keyType), _nullable(kind.valueType), valueContainsNull=True)
+    return kind

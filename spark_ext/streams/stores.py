@@ -140,7 +140,9 @@ class StateStore:
             if name not in rows.column_names:
                 raise self._refused(f"key column {name!r}", f"columns {rows.column_names}")
             ours, theirs = self._rows.column(name), self._cast(rows.column(name), name)
-            columns.append(pa.concat_arrays([*ours.chunks, *theirs.chunks]) if ours.num_chunks + theirs.num_chunks else pa.nulls(0, ours.type))
+            columns.append(
+                pa.concat_arrays([*ours.chunks, *theirs.chunks]) if ours.num_chunks + theirs.num_chunks else pa.nulls(0, ours.type)
+            )
         return codes(columns)
 
     def _cast(self, column: pa.ChunkedArray | pa.Array, name: str) -> pa.ChunkedArray:

@@ -62,7 +62,9 @@ class Topology:
         """Return the sub-topologies as text, as Kafka Streams writes them; a table between two is a topic ``<node>-repartition``."""
         return "\n".join(["Topologies:", *(line for one in self.sub_topologies for line in _described(one))])
 
-    def run(self, spark: SparkSession, application_id: str, folder: str, *, every: str | None = None, buckets: int | None = None) -> Application:
+    def run(
+        self, spark: SparkSession, application_id: str, folder: str, *, every: str | None = None, buckets: int | None = None
+    ) -> Application:
         """Start the topology: one query per sub-topology, with epochs, a checkpoint and tables of its own.
 
         Guarantee: each record that a source gives has its effect once in every store, topic and table, whatever crashed in between. What is
