@@ -19,6 +19,7 @@ from tests.join_models import LEFT, RIGHT, STAMP, Batch, run, table
 from tests.ordered_join_models import AsOf, asof_join
 
 BOUNDS = (-1_000, 1_000)
+SIDES = ("left", "right")
 DIRECTIONS = ("backward", "forward", "nearest")
 
 
@@ -27,9 +28,10 @@ def kernel(asked: AsOf, **more: object) -> AsOfJoin:
     return AsOfJoin(layout, asked.direction, asked.tolerance, asked.exact, ttl_us=asked.ttl, **more)  # type: ignore[arg-type]
 
 
-keys = st.sampled_from(["a", "b", "c", None])
-times = st.one_of(st.integers(-4, 30), st.integers(-4, 30), st.none(), st.sampled_from([-1_001, 1_001]))
-rows = st.lists(st.tuples(keys, times, st.integers(0, 3)), max_size=8)
+keys = st.sampled_from(["a", "a", "b", "b", "b", None])
+# From where the watermark is; some are behind it, some have no time, or one out of bounds.
+offsets = st.integers(-3, 14).map(lambda at: {-3: None, -2: 10**6}.get(at, at))
+rows = st.lists(st.tuples(keys, offsets, st.integers(0, 3)), max_size=8)
 
 
 @st.composite
@@ -37,8 +39,9 @@ def streams(draw: st.DrawFn) -> list[Batch]:
     """Watermarks stand still, or jump; the last batches have no rows and prove everything."""
     watermark, batches = NEVER_US, []
     for _ in range(draw(st.integers(1, 7))):
-        batches.append(Batch(draw(rows), draw(rows), watermark))
-        step = draw(st.sampled_from([0, 1, 2, 3, 5, 8, 13, 40]))
+        left, right = ([(k, None if at is None else at + max(watermark, 0), v) for k, at, v in draw(rows)] for _ in SIDES)
+        batches.append(Batch(left, right, watermark))
+        step = draw(st.sampled_from([0, 1, 2, 3, 5, 8, 40]))
         watermark = max(0, watermark) + step if step else watermark
     return [*batches, Batch([], [], watermark), Batch([], [], FOREVER_US)]
 

@@ -18,6 +18,7 @@ from tests.join_models import LEFT, RIGHT, STAMP, Batch, run, table
 from tests.ordered_join_models import count_join
 
 BOUNDS = (-1_000, 1_000)
+SIDES = ("left", "right")
 
 
 def kernel(how: str, left: int, right: int, most_matches: int = 1_000) -> CountJoin:
@@ -25,9 +26,10 @@ def kernel(how: str, left: int, right: int, most_matches: int = 1_000) -> CountJ
     return CountJoin(layout, Counts(left, right))
 
 
-keys = st.sampled_from(["a", "b", None])
-times = st.one_of(st.integers(-4, 20), st.integers(-4, 20), st.none(), st.sampled_from([-1_001, 1_001]))
-rows = st.lists(st.tuples(keys, times, st.integers(0, 3)), max_size=8)
+keys = st.sampled_from(["a", "a", "b", "b", "b", None])
+# From where the watermark is; some are behind it, some have no time, or one out of bounds.
+offsets = st.integers(-3, 14).map(lambda at: {-3: None, -2: 10**6}.get(at, at))
+rows = st.lists(st.tuples(keys, offsets, st.integers(0, 3)), max_size=8)
 windows = st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(any)
 
 
@@ -36,8 +38,9 @@ def streams(draw: st.DrawFn) -> list[Batch]:
     """Watermarks stand still, or jump; the last batch proves everything."""
     watermark, batches = NEVER_US, []
     for _ in range(draw(st.integers(1, 7))):
-        batches.append(Batch(draw(rows), draw(rows), watermark))
-        step = draw(st.sampled_from([0, 1, 2, 3, 5, 8, 30]))
+        left, right = ([(k, None if at is None else at + max(watermark, 0), v) for k, at, v in draw(rows)] for _ in SIDES)
+        batches.append(Batch(left, right, watermark))
+        step = draw(st.sampled_from([0, 1, 2, 3, 5, 8, 40]))
         watermark = max(0, watermark) + step if step else watermark
     return [*batches, Batch([], [], watermark), Batch([], [], FOREVER_US)]
 
