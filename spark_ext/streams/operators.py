@@ -27,6 +27,7 @@ from spark_ext.state.control import UNTIL, Control
 from spark_ext.state.kernel import EARLIEST, LATEST, Kernel
 from spark_ext.state.operator import apply_kernel, input_schema
 from spark_ext.state.packing import TAG
+from spark_ext.streams.ddl import arrow_schema
 from spark_ext.streams.nodes import Fold, Node, Process, Slide, Stateful, StreamJoin
 from spark_ext.streams.processor import REASON, REJECTED, ProcessorKernel, tag_of
 from spark_ext.streams.records import FINAL, KEY, SEQUENCE, TIMESTAMP, VALUE, flat, nested
@@ -241,7 +242,10 @@ class ProcessOperator(Operator[Process]):
         (rows,) = inputs
         plain = flat(rows.select(KEY, VALUE, TIMESTAMP))
         node = self.node
-        kernel: Kernel = ProcessorKernel(node.supplier, input_schema(plain, plain.columns), node.outputs, node.keeps)
+        outputs = {name: arrow_schema(columns) for name, columns in node.outputs.items()}
+        kernel: Kernel = ProcessorKernel(
+            node.supplier, input_schema(plain, plain.columns), outputs, tuple(one.layout() for one in node.keeps)
+        )
         ticks = None if node.ticks is None else Ticks("", node.ticks)
         return apply_kernel(plain, kernel, keys=[KEY], columns=plain.columns, buckets=self.settings.number, control=ticks)
 

@@ -12,12 +12,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from spark_ext.errors import QueryError, SettingsError
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Moment, State, Step
-from spark_ext.streams.stores import StateStore, StoreSpec
+from spark_ext.streams.ddl import column_names
+from spark_ext.streams.stores import StateStore, StoreLayout
 
 __all__ = ["Processor", "ProcessorContext", "ProcessorKernel", "PunctuationType", "checked_output"]
 
@@ -146,9 +145,9 @@ class ProcessorKernel:
         Makes the processor.
     in_schema : pa.Schema
         Records in flat form.
-    outputs : mapping of str to str
-        Columns by output, as DDL.
-    keeps : tuple of StoreSpec
+    outputs : mapping of str to pa.Schema
+        Columns by output.
+    keeps : tuple of StoreLayout
         The stores.
 
     State: one table per store, and when each schedule is due next.
@@ -156,14 +155,14 @@ class ProcessorKernel:
 
     supplier: Callable[[], Processor] = field(repr=False)
     in_schema: pa.Schema
-    outputs: Mapping[str, str]
-    keeps: tuple[StoreSpec, ...]
+    outputs: Mapping[str, pa.Schema]
+    keeps: tuple[StoreLayout, ...]
     operator: str = field(default="processor_v1", init=False)
 
     @property
     def settings(self) -> str:
         """What the state depends on, as JSON: the columns of stores and records, not the code."""
-        stores = {one.name: {"columns": one.columns, "keys": list(one.keys)} for one in self.keeps}
+        stores = {one.name: {"columns": {field.name: str(field.type) for field in one.schema}, "keys": list(one.keys)} for one in self.keeps}
         return json.dumps({"stores": stores, "key": str(self.in_schema.field("key").type)})
 
     @cached_property
@@ -184,7 +183,7 @@ class ProcessorKernel:
 
     def output_schema(self, name: str) -> pa.Schema:
         """Return the columns of an output."""
-        schema = to_arrow_schema(StructType.fromDDL(self.outputs[name]), timezone="UTC")
+        schema = self.outputs[name]
         return schema if "timestamp" in schema.names else schema.append(pa.field("timestamp", STAMP))
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
@@ -227,7 +226,7 @@ def checked_output(kind: str, schema: str, *, timed: bool) -> None:
     SettingsError
         ``key``, or of a `timed` one ``timestamp``, is missing, or there is nothing else.
     """
-    names = StructType.fromDDL(schema).names
+    names = column_names(schema)
     needed = ["key", *(["timestamp"] if timed else [])]
     if any(one not in names for one in needed) or not set(names) - {"key", "timestamp"} or "sequence" in names:
         expected = f"{' and '.join(needed)}, and columns of the value"

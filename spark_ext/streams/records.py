@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from spark_ext.errors import SchemaError
 from spark_ext.names import column
+from spark_ext.streams.ddl import spark_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,9 +171,9 @@ def peek(action: Callable[[pa.Table], None]) -> Change:
 
 def map_in_pandas(function: Callable[[pd.DataFrame], pd.DataFrame], schema: str, *, one_to_one: bool) -> Change:
     """Let Python make records in flat form out of records in flat form; see `KStream.mapValuesInPandas` and `flatMapInPandas`."""
-    made = StructType.fromDDL(schema)
 
     def change(rows: DataFrame) -> DataFrame:
+        made = spark_schema(schema)
         plain = flat(rows.select(*RECORD))
         own = [one for one in rows.schema if one.name in OURS and (one_to_one or one.name not in made.names)]
         target = StructType([*own, *made])

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from spark_ext.errors import SettingsError, StateError
 from spark_ext.state.keys import check_key, codes
+from spark_ext.streams.ddl import arrow_schema, column_names
 
-__all__ = ["StateStore", "StoreSpec", "Stores"]
+__all__ = ["StateStore", "StoreLayout", "StoreSpec", "Stores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +24,27 @@ class StoreSpec:
     columns: str
     keys: tuple[str, ...]
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns."""
-        return to_arrow_schema(StructType.fromDDL(self.columns), timezone="UTC")
+    def layout(self) -> StoreLayout:
+        """Return the store with its types; needs a Spark session.
+
+        Raises
+        ------
+        SchemaError
+            A key is of a type that has no equality.
+        """
+        schema = arrow_schema(self.columns)
+        for one in self.keys:
+            check_key(one, schema.field(one).type)
+        return StoreLayout(self.name, schema, self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLayout:
+    """A store as workers know it."""
+
+    name: str
+    schema: pa.Schema
+    keys: tuple[str, ...]
 
 
 class Stores:
@@ -51,23 +67,20 @@ class Stores:
         ------
         SettingsError
             A key is no column, or none is given.
-        SchemaError
-            A key is of a type that has no equality.
         """
         found = StoreSpec(name, columns, tuple(keys))
-        missing = [one for one in found.keys if one not in found.schema.names]
+        names = column_names(columns)
+        missing = [one for one in found.keys if one not in names]
         if not name or not found.keys or missing:
-            got = f"keys {found.keys!r} of {found.schema.names}"
+            got = f"keys {found.keys!r} of {names}"
             raise SettingsError("make", "store", name, expected="a name, and keys among the columns", got=got, todo="correct it")
-        for one in found.keys:
-            check_key(one, found.schema.field(one).type)
         return found
 
 
 class StateStore:
     """A store as a processor has it: the rows of one bucket. Changes are kept if the batch is committed."""
 
-    def __init__(self, spec: StoreSpec, rows: pa.Table) -> None:
+    def __init__(self, spec: StoreLayout, rows: pa.Table) -> None:
         self._spec, self._rows = spec, rows
 
     @property
@@ -139,10 +152,8 @@ class StateStore:
         for name in self._spec.keys:
             if name not in rows.column_names:
                 raise self._refused(f"key column {name!r}", f"columns {rows.column_names}")
-            ours, theirs = self._rows.column(name), self._cast(rows.column(name), name)
-            columns.append(
-                pa.concat_arrays([*ours.chunks, *theirs.chunks]) if ours.num_chunks + theirs.num_chunks else pa.nulls(0, ours.type)
-            )
+            chunks = [*self._rows.column(name).chunks, *self._cast(rows.column(name), name).chunks]
+            columns.append(pa.chunked_array(chunks, self._spec.schema.field(name).type).combine_chunks())
         return codes(columns)
 
     def _cast(self, column: pa.ChunkedArray | pa.Array, name: str) -> pa.ChunkedArray:
