@@ -293,10 +293,11 @@ def test_what_is_remembered_is_what_a_dict_by_last_use_has(steps: list[tuple[lis
         assert fake.remembered.rows.num_rows <= 2 * most + 4096
 
 
-def test_rows_of_no_key_are_not_kept_for_ever() -> None:
-    fake = Fake({key: ["x"] * 100 for key in range(1000)}, Cache(500))
+def test_rows_of_no_key_are_not_kept_for_ever_and_the_others_are_found_where_they_have_moved() -> None:
+    fake = Fake({key: [f"{key}"] * 100 for key in range(1000)}, Cache(500))
     for key in range(0, 1000, 10):
-        assert fake.find(*range(key, key + 10)) == [["x"] * 100] * 10
+        assert fake.find(*range(key, key + 10)) == [[f"{at}"] * 100 for at in range(key, key + 10)]
+        assert fake.find(key + 9, key + 7) == [[f"{key + 9}"] * 100, [f"{key + 7}"] * 100]
     assert fake.remembered.rows.num_rows <= 2 * 500 + 4096
     assert len(fake.asked) == 100
 

@@ -17,7 +17,7 @@ from spark_ext.joins.remote.asking import SOURCES, Asker, breaker_of
 from spark_ext.joins.remote.jdbc import JdbcLookup
 from spark_ext.joins.remote.layout import Layout
 from spark_ext.joins.remote.limits import Cache
-from spark_ext.joins.remote.match_kernel import pairs
+from spark_ext.joins.remote.match_kernel import How, pairs
 from spark_ext.joins.remote.remembered import Remembered
 from spark_ext.names import column
 
@@ -25,36 +25,42 @@ __all__ = ["by_driver"]
 
 
 def by_driver(rows: DataFrame, source: JdbcLookup, layout: Layout) -> DataFrame:
-    """Ask for the keys of a batch, and join it with the answers."""
-    session = rows.sparkSession
-    there = rows.select(*(column(name).alias(f"k{at}") for at, name in enumerate(layout.on))).dropna().distinct()
-    keys = there.limit(source.most_keys + 1).toArrow()
+    """Ask for the keys of a batch, and return it with the answers."""
+    numbered = [f"k{at}" for at in range(len(layout.on))]
+    added = [one.name for one in layout.added]
+    keys = [StructField(name, rows.schema[key].dataType) for name, key in zip(numbered, layout.on, strict=True)]
+    answers = _answers(_distinct(rows, source, layout, numbered), rows.sparkSession, source, layout)
+    answered = rows.sparkSession.createDataFrame(answers.rename_columns([*numbered, *added]), StructType([*keys, *layout.added]))
+    left = rows.toDF(*(f"c{at}" for at in range(len(rows.columns))))  # by place, as users' names may be anything
+    places = [rows.columns.index(name) for name in layout.on]
+    matches = [F.col(f"c{place}") == F.col(name) for place, name in zip(places, numbered, strict=True)]
+    joined = _spark_join(left, answered, matches, layout, added)
+    names = [*rows.columns, *(one.name for one in layout.named)]
+    return joined.select(*(F.col(place).alias(name) for place, name in zip([*left.columns, *added], names, strict=True)))
+
+
+def _distinct(rows: DataFrame, source: JdbcLookup, layout: Layout, numbered: list[str]) -> pa.Table:
+    """Return the keys of the batch, as the source has them."""
+    there = rows.select(*(column(name).alias(number) for name, number in zip(layout.on, numbered, strict=True)))
+    keys = there.dropna().distinct().limit(source.most_keys + 1).toArrow()
     if keys.num_rows > source.most_keys:
         expected, got = f"at most {source.most_keys} distinct keys in a batch", "more"
         todo = "raise most_keys, take smaller batches, or copy the table into Delta and join with that"
         raise SettingsError("look up in", "table", source.name, expected=expected, got=got, todo=todo)
+    return keys.rename_columns(layout.keys.names).cast(layout.keys).combine_chunks()
+
+
+def _answers(keys: pa.Table, session: SparkSession, source: JdbcLookup, layout: Layout) -> pa.Table:
+    """Return each key with its answers, or with its failure: key columns, then those that are added."""
     asker = _jdbc_asker(source, layout.keys, layout.returns, layout.cache, _Application(session.sparkContext.applicationId, session))
-    keys = keys.rename_columns(layout.keys.names).cast(layout.keys).combine_chunks()
     found = layout.look_up(asker, source.name, keys)
-    # Each key with its answers, or with its failure.
-    numbers, answers = pairs(
-        np.arange(keys.num_rows), found.starts, found.counts, found.failed, "semi" if not len(layout.returns) else "inner"
-    )
-    right = [*keys.take(pa.array(numbers)).columns, *layout.columns(found, answers, numbers)]
-    ons, adds = [f"k{at}" for at in range(len(layout.on))], [one.name for one in layout.added]
-    answered = session.createDataFrame(
-        pa.Table.from_arrays(right, names=[*ons, *adds]),
-        StructType([*(StructField(name, rows.schema[key].dataType) for name, key in zip(ons, layout.on, strict=True)), *layout.added]),
-    )
-    left = rows.toDF(*(f"c{at}" for at in range(len(rows.columns))))
-    at = [rows.columns.index(name) for name in layout.on]
-    matches = [F.col(f"c{place}") == F.col(name) for place, name in zip(at, ons, strict=True)]
-    joined = _spark_join(left, answered, matches, layout, adds)
-    names = [*rows.columns, *(one.name for one in layout.named)]
-    return joined.select(*(F.col(place).alias(name) for place, name in zip([*left.columns, *adds], names, strict=True)))
+    how: How = "inner" if len(layout.returns) else "semi"
+    numbers, answers = pairs(np.arange(keys.num_rows), found.starts, found.counts, found.failed, how)
+    columns = [*keys.take(pa.array(numbers)).columns, *layout.columns(found, answers, numbers)]
+    return pa.Table.from_arrays(columns, names=[str(at) for at in range(len(columns))])
 
 
-def _spark_join(left: DataFrame, answered: DataFrame, matches: list[Column], layout: Layout, adds: list[str]) -> DataFrame:
+def _spark_join(left: DataFrame, answered: DataFrame, matches: list[Column], layout: Layout, added: list[str]) -> DataFrame:
     if layout.how in {"left", "inner"}:
         return left.join(answered, matches, layout.how)
     if not layout.is_tagged:
@@ -62,7 +68,7 @@ def _spark_join(left: DataFrame, answered: DataFrame, matches: list[Column], lay
     # Rows that failed come out too; one row a key here, so an outer join does not multiply.
     joined = left.join(answered.withColumn("there", F.lit(True)), matches, "left")
     is_there = F.col("there").isNotNull()
-    return joined.where(F.col(adds[-1]).isNotNull() | (is_there if layout.how == "semi" else ~is_there))
+    return joined.where(F.col(added[-1]).isNotNull() | (is_there if layout.how == "semi" else ~is_there))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,9 @@ def lookup_remote(
     the join. Nothing is promised across keys: the service may change between two requests.
 
     Not stable on replay: the service may answer otherwise when rows are computed again, after a crash or because two sinks use the
-    frame. In an epoch that is committed nothing is computed again; ``persist()`` the result if several sinks or an action of yours read
-    it, and where each row must have one answer for ever, first put the answers into a table in an epoch of their own and join with that.
+    frame. In an epoch that is committed nothing is computed again. If several sinks read the result, ``persist()`` it, and
+    ``unpersist()`` it when the next epoch comes. Where each row must have one answer for ever, put the answers into a table first, in
+    an epoch of their own, and join with that. JDBC is asked when this is called, so all that read the result see the same answers.
 
     Parameters
     ----------
