@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from spark_ext.errors import QueryError, SettingsError
-from spark_ext.state.kernel import FOREVER_US, NEVER_US, Moment, State, Step
+from spark_ext.state.kernel import FOREVER_US, LATEST, NEVER_US, Moment, State, Step
 from spark_ext.streams.ddl import column_names
 from spark_ext.streams.stores import StateStore, StoreLayout
 
@@ -97,7 +97,7 @@ class ProcessorContext:
             raise _refused("forward", f"an output of {names}", repr(to), "declare it: process(..., output={...})")
         schema = self._kernel.output_schema(to)
         if "timestamp" not in records.column_names:
-            now = pa.scalar(max(self._moment.watermark_us, 0), pa.int64()).cast(STAMP)
+            now = pa.scalar(_bounded(self._moment.watermark_us), pa.int64()).cast(STAMP)
             records = records.append_column("timestamp", pa.repeat(now, records.num_rows))
         missing = set(schema.names) - set(records.column_names)
         if missing:
@@ -128,7 +128,7 @@ class ProcessorContext:
 
     def currentStreamTime(self) -> datetime | None:
         """Return the watermark at the start of the batch; None before there is one."""
-        return None if self._moment.watermark_us <= NEVER_US else _time(self._moment.watermark_us)
+        return None if self._moment.watermark_us <= 0 else _time(self._moment.watermark_us)
 
     def currentSystemTime(self) -> datetime:
         """Return when the batch was planned."""
@@ -202,7 +202,7 @@ class ProcessorKernel:
             now = moment.watermark_us if by_stream else moment.batch_us
             following = known.get(at)
             if following is not None and now >= following:
-                callback(_time(now) if now < FOREVER_US else datetime.max.replace(tzinfo=UTC))
+                callback(_time(_bounded(now)))
                 following = None
             if NEVER_US < now < FOREVER_US:
                 due[at] = following if following is not None else (now // interval + 1) * interval
@@ -253,6 +253,11 @@ def _united(parts: list[pa.Table] | None, schema: pa.Schema) -> pa.Table:
     if not parts:
         return schema.empty_table()
     return pa.concat_tables(parts).rename_columns(schema.names).cast(schema)
+
+
+def _bounded(us: int) -> int:
+    """Return a time that a calendar has; the end of time is the latest event time that is not absurd."""
+    return min(max(us, 0), (LATEST - EPOCH) // MICROSECOND)
 
 
 def _time(us: int) -> datetime:
