@@ -102,7 +102,7 @@ def find(files: fs.FileSystem, parts: Sequence[KeyedFile], asked: pa.Table, sche
         first = np.searchsorted(part.hashes, wanted, "left")
         counts = np.searchsorted(part.hashes, wanted, "right") - first
         if counts.any():
-            rows.append(_rows(files, part, np.sort(part.places[expanded(first, counts).right]), schema))
+            rows.append(_rows(files, part, np.unique(part.places[expanded(first, counts).right]), schema))
     found = pa.concat_tables(rows)
     ours, theirs = numbered([(asked, names), (found, names)])
     place = np.full(int(max(ours.max(initial=-1), theirs.max(initial=-1))) + 1, -1)
