@@ -43,7 +43,7 @@ class Script:
         """Rows (k, t, n, at) of a topic; key k, value (t, n) unless `how` says otherwise."""
         folder = self.root / "in" / name
         folder.mkdir(parents=True, exist_ok=True)
-        how = {"key": "k", "value": lambda row: _fields(row), **how}
+        how = {"key": "k", "value": _fields, **how}
         return Consumed(
             read=lambda spark: spark.readStream.schema(DDL).option("maxFilesPerTrigger", 1).parquet(str(folder)),
             timestamp="at",

@@ -40,4 +40,4 @@ def arrow_schema(ddl: str) -> pa.Schema:
 
 
 def _name(part: str) -> str:
-    return part[1:].split("`")[0] if part.startswith("`") else part.replace(":", " ").split()[0]
+    return part[1:].split("`", maxsplit=1)[0] if part.startswith("`") else part.replace(":", " ").split()[0]

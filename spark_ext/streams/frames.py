@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
 from spark_ext.errors import SchemaError
+from spark_ext.ingest.tags import DEAD, RANGE, accepted
 from spark_ext.joins.lookup import lookup
 from spark_ext.joins.lookup_keys import lookup_keys
 from spark_ext.names import column
@@ -78,6 +79,8 @@ def from_source(node: Source, spark: SparkSession, *, more_lateness: timedelta) 
     rows = consumed.read(spark)
     if WATERMARK_TIME not in rows.columns:
         rows = with_watermark(rows, event_time=consumed.timestamp, lateness=consumed.lateness + more_lateness)
+    if {DEAD, RANGE} <= set(rows.columns):  # of a source of ours: bad records and accounts are for whoever keeps them
+        rows = accepted(rows)
     return _records(rows, consumed)
 
 
@@ -93,7 +96,7 @@ def looked_up(node: Lookup, rows: DataFrame, epoch: Epoch, kind: DataType) -> Da
     sought = {f"_on{at}": part(key) for at, part in enumerate(key_parts(kind))}
     asked = rows.select(*RECORD, *(value.alias(name) for name, value in sought.items()))
     on = dict(zip(sought, key_columns(kind), strict=True))
-    # A table that is as it was in the batch before has its copy in the workers; of one that changes, only the rows of the batch's keys are read.
+    # Of a global table workers have a copy for as long as its version is in use; of one that changes only the batch's keys are read.
     look = lookup if node.on is not None else lookup_keys
     found = look(asked, epoch.table(node.table.store), on=on, how="left", columns={VALUE: FOUND})
     if node.how == "inner":

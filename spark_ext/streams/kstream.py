@@ -59,7 +59,7 @@ class KStream:
         return self._step("MAPVALUES", records.map_values(mapper), name)
 
     def flatMap(self, mapper: Callable[[Any, Any], Any], *, name: str | None = None) -> KStream:
-        """Make some records of each: a list of pairs ``[(key, value), ...]``, or, of any number, an array column of ``F.struct(key, value)``."""
+        """Make records of each: a list of pairs ``[(key, value), ...]``, or, of any number, an array column of ``F.struct(key, value)``."""
         return self._step("FLATMAP", records.flat_map(mapper), name, keeps_key=False)
 
     def flatMapValues(self, mapper: Callable[..., Any], *, name: str | None = None) -> KStream:
@@ -243,10 +243,9 @@ class KStream:
         kind = "KSTREAM-JOIN" if how == "inner" else f"KSTREAM-{how.upper()}JOIN"
         names = {"KStream": "joiner, windows", "KTable": "joiner", "GlobalKTable": "on, joiner"}.get(type(other).__name__)
         if names is None or len(arguments) != len(names.split(", ")):
-            raise SettingsError(
-                "join", "stream with", type(other).__name__, expected=f"arguments {names}" if names else "a KStream, KTable or GlobalKTable",
-                got=f"{len(arguments)} arguments", todo="see KStream.join",
-            )  # fmt: skip
+            expected = f"arguments {names}" if names else "a KStream, KTable or GlobalKTable"
+            got = f"{len(arguments)} arguments"
+            raise SettingsError("join", "stream with", type(other).__name__, expected=expected, got=got, todo="see KStream.join")
         named = self._builder.named(kind, name)
         node: Node
         if isinstance(other, KStream):

@@ -85,7 +85,7 @@ class KTable:
         store: str | None = None,
         name: str | None = None,
     ) -> KTable:
-        """Join two tables: ``join(other, joiner)`` by key, or ``join(other, foreign_key, joiner)`` by the key that ``foreign_key(v)`` names.
+        """Join two tables: ``join(other, joiner)`` by key, ``join(other, foreign_key, joiner)`` by the key that ``foreign_key(v)`` names.
 
         ``joiner(v, other)`` makes the value. The result follows the changes of both sides.
         """

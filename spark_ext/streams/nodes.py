@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from spark_ext.windows.shapes import Window
 
 __all__ = [
-    "Changes", "Consumed", "Fold", "ForeignJoin", "Lookup", "Merge", "Node", "Port", "Process", "Produced", "Sink", "Slide", "Source", "Stateful", "Step",
-    "Store", "StreamJoin", "TableFold", "TableJoin", "To",
+    "Changes", "Consumed", "Fold", "ForeignJoin", "Lookup", "Merge", "Node", "Port", "Process", "Produced", "Sink", "Slide", "Source",
+    "Stateful", "Step", "Store", "StreamJoin", "TableFold", "TableJoin", "To",
 ]  # fmt: skip
 
 Change = Callable[["DataFrame"], "DataFrame"]

@@ -162,7 +162,9 @@ class ProcessorKernel:
     @property
     def settings(self) -> str:
         """What the state depends on, as JSON: the columns of stores and records, not the code."""
-        stores = {one.name: {"columns": {field.name: str(field.type) for field in one.schema}, "keys": list(one.keys)} for one in self.keeps}
+        stores = {
+            one.name: {"columns": {field.name: str(field.type) for field in one.schema}, "keys": list(one.keys)} for one in self.keeps
+        }
         return json.dumps({"stores": stores, "key": str(self.in_schema.field("key").type)})
 
     @cached_property

@@ -13,11 +13,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
 
-from spark_ext import epochs, queries
+from spark_ext import epochs
 from spark_ext.errors import SettingsError
 from spark_ext.names import column
 from spark_ext.paths import absolute
-from spark_ext.queries import Checkpoint, Query
+from spark_ext.queries import Checkpoint, Outcome, Query
+from spark_ext.queries import run as run_queries
 from spark_ext.state.control import Control
 from spark_ext.streams.asked import QueryableStore
 from spark_ext.streams.cut import SubTopology
@@ -148,9 +149,9 @@ class Application:
         ended = [query.await_end(timeout_s) for query in self._queries]
         return all(ended)
 
-    def run(self) -> queries.Outcome:
+    def run(self) -> Outcome:
         """Wait until the application ends or is asked to stop, as `spark_ext.queries.run`."""
-        return queries.run(self._queries)
+        return run_queries(self._queries)
 
     def stop(self, *, timeout_s: float = 600.0) -> bool:
         """Stop each query behind its batch; tell whether all were whole."""
@@ -280,11 +281,12 @@ class Application:
 
     def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, moment: Moment) -> dict[Node, DataFrame]:
         """Return the records of the leaves that a batch has: what it read, or what its operator made."""
-        if operator is None:
+        if operator is None or one.head is None:
             return _parted(rows, one.leaves)
         outputs = operator.outputs(rows, moment)
-        ports = [node for node in one.nodes if isinstance(node, Port)]
-        return {one.head: outputs[one.head]} if one.head in outputs else {port: outputs[port.port] for port in ports}  # type: ignore[dict-item]
+        if one.head in outputs:
+            return {one.head: outputs[one.head]}
+        return {node: outputs[node.port] for node in one.nodes if isinstance(node, Port)}
 
     def _looked_up(self, node: Lookup, rows: DataFrame, epoch: epochs.Epoch | None) -> DataFrame:
         store = node.table.store

@@ -42,8 +42,8 @@ class RecordWindows:
     difference_us, grace_us : int >= 0
         Microseconds, whole milliseconds of them count.
 
-    State: the records of the last ``2 * difference + grace`` before the watermark, columns of keys, time and aggregates; up to where windows
-    have come out.
+    State: the records of the last ``difference + grace`` before the watermark and all behind it, columns of keys, time and aggregates; how
+    far windows have come out.
     """
 
     layout: Layout
@@ -57,7 +57,8 @@ class RecordWindows:
         layout = self.layout
         return json.dumps({
             "columns": {one.name: str(one.type) for one in self._kept_schema}, "keys": list(layout.keys), "time": layout.time,
-            "aggregates": {name: repr(one) for name, one in layout.aggregates}, "difference_us": self.difference_us, "grace_us": self.grace_us,
+            "aggregates": {name: repr(one) for name, one in layout.aggregates},
+            "difference_us": self.difference_us, "grace_us": self.grace_us,
         })  # fmt: skip
 
     @property
@@ -105,9 +106,7 @@ class RecordWindows:
         due = (ends_us >= closed) & (ends_us < edge)
         if due.any():
             out[WINDOW] = self._results(held, ranges, key[due], end[due])
-        keeps = pa.array(ints(held.column(self.layout.time)) >= edge - self.difference_us - MS) if edge < FOREVER_US else pa.array(
-            np.zeros(held.num_rows, bool)
-        )  # fmt: skip
+        keeps = pa.array(ints(held.column(self.layout.time)) >= edge - self.difference_us - MS)
         kept = held.filter(keeps).combine_chunks()
         later = ends_us[ends_us >= max(edge, closed)]
         wake = int(later.min()) + self.grace_us + 1 if len(later) else None

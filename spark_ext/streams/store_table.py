@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Final
 
 from pyspark.sql import Column, DataFrame
@@ -35,7 +35,7 @@ def key_values(key: Any, kind: DataType) -> dict[str, Any]:
 
 def key_parts(kind: DataType) -> list[Callable[[Column], Column]]:
     """Return for each column of a key how it is got out of the key."""
-    return [lambda key, path=path: reduce(Column.getField, path, key) for path in _paths(kind)]
+    return [partial(_part, path) for path in _paths(kind)]
 
 
 def to_rows(records: DataFrame) -> DataFrame:
@@ -43,6 +43,10 @@ def to_rows(records: DataFrame) -> DataFrame:
     kind = records.schema[KEY].dataType
     parts = [part(F.col(KEY)).alias(name) for part, name in zip(key_parts(kind), key_columns(kind), strict=True)]
     return records.select(*parts, VALUE, TIMESTAMP, SEQUENCE)
+
+
+def _part(path: tuple[str, ...], key: Column) -> Column:
+    return reduce(Column.getField, path, key)
 
 
 def _paths(kind: DataType, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

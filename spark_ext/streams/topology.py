@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_ext.errors import SettingsError
 from spark_ext.streams.cut import SubTopology, cut
@@ -108,7 +108,7 @@ class Topology:
                 readers.setdefault(parent, []).append(node)
         new: dict[Node, Node] = {}
         for node in self.nodes:
-            changed = {}
+            changed: dict[str, Any] = {}
             parents = tuple(new[parent] for parent in node.parents)
             if parents != node.parents:
                 changed["parents"] = parents

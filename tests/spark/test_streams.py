@@ -175,13 +175,10 @@ def test_windows_hold_what_is_not_late_and_the_rest_is_set_aside(spark: SparkSes
     )
     assert slid == windows_of(on_time, 6000)
     assert script.store("largest") == {"a": 8, "b": 7}
+    # The record of 3 comes at 12: [0, 10) is over, of the hopping windows only [-5, 5), and a session is open that it is in. The one of 13
+    # comes at 25: all of its windows are over. The one without time is in none of the five.
     late = Counter((reason, key, time) for reason, key, time in script.rejected())
-    assert late == Counter(
-        {
-            ("late", "a", 3.0): 2, ("late", "b", 13.0): 3, ("late in part", "a", 3.0): 0, ("late in part", "b", 13.0): 1,
-            ("invalid", "a", None): 5,
-        }
-    )  # fmt: skip
+    assert late == {("late", "a", 3.0): 2, ("late in part", "a", 3.0): 1, ("late", "b", 13.0): 4, ("invalid", "a", None): 5}
 
 
 def joined(builder: StreamsBuilder, script: Script) -> None:
@@ -214,13 +211,13 @@ def test_streams_and_tables_are_joined(spark: SparkSession, tmp_path: Path) -> N
     # The watermark of the second batch is 11, the least of both sides: the right record of 7 is late.
     lefts = [row for batch in LEFT for row in batch]
     rights = [row for batch in RIGHT for row in batch if row[3] != 7]
-    pairs = [(l, r) for l in lefts for r in rights if l[0] == r[0] and l[3] - 2 <= r[3] <= l[3] + 5]
-    inner = [(l[0], l[2], r[2], max(l[3], r[3])) for l, r in pairs]
+    pairs = [(one, other) for one in lefts for other in rights if one[0] == other[0] and one[3] - 2 <= other[3] <= one[3] + 5]
+    inner = [(one[0], one[2], other[2], max(one[3], other[3])) for one, other in pairs]
     assert sorted((k, v["l"], v["r"], s) for k, v, s in script.records("inner")) == sorted(inner)
-    alone = [(l[0], l[2], None, l[3]) for l in lefts if l not in [pair[0] for pair in pairs]]
-    alone += [(r[0], None, r[2], r[3]) for r in rights if r not in [pair[1] for pair in pairs]]
+    alone = [(k, n, None, s) for k, t, n, s in lefts if (k, t, n, s) not in [one for one, _ in pairs]]
+    alone += [(k, None, n, s) for k, t, n, s in rights if (k, t, n, s) not in [other for _, other in pairs]]
     assert sorted(map(repr, [(k, v["l"], v["r"], float(s)) for k, v, s in script.records("outer")])) == sorted(
-        repr((k, l, r, float(s))) for k, l, r, s in [*inner, *alone]
+        repr((k, left, right, float(s))) for k, left, right, s in [*inner, *alone]
     )
     assert Counter(script.rejected()) == {("late", "a", 7.0): 2}
     tables = [{"a": "eu", "b": "us"}, {"a": "asia"}]

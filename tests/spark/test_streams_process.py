@@ -1,4 +1,4 @@
-"""Processors over real queries: state that stays over a restart, calls by time, several outputs, rejected records, Kafka's bytes, errors."""
+"""Processors over real queries: state over a restart, calls by time, several outputs, rejected records, Kafka's bytes, errors."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def kernel(difference: int, grace: int) -> RecordWindows:
 
 def table(records: Sequence[Record]) -> pa.Table:
     times = pa.array([None if one.ms is None else one.ms * MS for one in records], pa.int64()).cast(SCHEMA.field("ts").type)
-    return pa.table([pa.array([one.k for one in records], pa.string()), times, pa.array([one.n for one in records], pa.int64())], schema=SCHEMA)
+    return pa.table(
+        [pa.array([one.k for one in records], pa.string()), times, pa.array([one.n for one in records], pa.int64())], schema=SCHEMA
+    )
 
 
 def windows_of(records: Sequence[Record], difference: int) -> Counter[tuple[str | None, int, int, int, int]]:
@@ -100,7 +102,9 @@ def lines(found: pa.Table | None) -> Counter[tuple[str | None, int, int, int, in
     if found is None:
         return Counter()
     out: Counter[tuple[str | None, int, int, int, int]] = Counter()
-    starts, ends = (pa.chunked_array([one.field(name).view(pa.int64()) for one in found.column(WINDOW).chunks]) for name in ("start", "end"))
+    starts, ends = (
+        pa.chunked_array([one.field(name).view(pa.int64()) for one in found.column(WINDOW).chunks]) for name in ("start", "end")
+    )
     columns = [found.column("k"), starts, ends, found.column("rows"), found.column("total")]
     for key, start, end, rows, total in zip(*(one.to_pylist() for one in columns), strict=True):
         assert start % MS == end % MS == 0

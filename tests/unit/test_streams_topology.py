@@ -10,7 +10,16 @@ import pytest
 
 from spark_ext.errors import SettingsError
 from spark_ext.streams import (
-    Consumed, JoinWindows, KTable, Processor, Produced, SessionWindows, SlidingWindows, Stores, StreamsBuilder, TimeWindows,
+    Consumed,
+    JoinWindows,
+    KTable,
+    Processor,
+    Produced,
+    SessionWindows,
+    SlidingWindows,
+    Stores,
+    StreamsBuilder,
+    TimeWindows,
 )  # fmt: skip
 from spark_ext.windows import aggregates, count_tumbling
 
@@ -42,7 +51,9 @@ def test_it_says_what_it_is_as_kafka_streams_does() -> None:
     lines = builder.stream("lines", topic())
     counts = lines.flatMapValues(lambda v: v.words).groupBy(lambda k, v: v).count(store="counts")
     counts.filter(lambda v: v > 1).toStream().groupByKey().windowedBy(TUMBLING).count(name="again").toStream().to("out")
-    assert builder.build().describe() == """\
+    assert (
+        builder.build().describe()
+        == """\
 Topologies:
   Sub-topology: 0
     Source: KSTREAM-SOURCE-0000000000 (topics: [lines])
@@ -78,6 +89,7 @@ Topologies:
       <-- again
     Sink: KSTREAM-SINK-0000000009 (topic: out)
       <-- KTABLE-TOSTREAM-0000000008"""
+    )
 
 
 def test_steps_without_state_are_one_query_however_many_there_are() -> None:
