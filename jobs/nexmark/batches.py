@@ -46,7 +46,8 @@ def append(tables: Mapping[str, Any], folder: str) -> None:
 
 def frames(spark: SparkSession, tables: Mapping[str, Any]) -> dict[str, DataFrame]:
     """Return bounded frames of the tables, by name; times are timestamps."""
-    return {name: spark.createDataFrame(table) for name, table in tables.items()}
+    # In one piece: at a chunk without rows Spark takes the table to be at its end.
+    return {name: spark.createDataFrame(table.combine_chunks()) for name, table in tables.items()}
 
 
 def follow(spark: SparkSession, folder: str, *, files_per_batch: int = 1) -> dict[str, DataFrame]:

@@ -350,11 +350,11 @@ def q23(paired: DataFrame, persons: DataFrame, *, buckets: int = BUCKETS) -> Dat
 
 def q23_answer(tagged: DataFrame) -> DataFrame:
     """Return the changes of the answer: columns of the bid, the person and the auction; behind them what else `Q23_KEYS` need; ``sign``."""
-    person = [F.col("bidder").alias("person_id"), *PERSON, "person_extra"]
-    offer = [*OFFER, F.col("bidder").alias("seller"), "category", "auction_extra"]
-    return tables.changed(tagged).select(
-        "bidder", "price", "channel", "url", "bid_extra", *person, *offer, "auction", "bid_date_time", "offer", "sign"
-    )
+    bid = [F.col(name) for name in ("bidder", "price", "channel", "url", "bid_extra")]
+    person = [F.col("bidder").alias("person_id"), *map(F.col, PERSON), F.col("person_extra")]
+    offer = [*map(F.col, OFFER), F.col("bidder").alias("seller"), F.col("category"), F.col("auction_extra")]
+    keys = [F.col(name) for name in Q23_KEYS if name != "bidder"]
+    return tables.changed(tagged).select(*bid, *person, *offer, *keys, "sign")
 
 
 def _columns(auctions: DataFrame) -> DataFrame:

@@ -50,3 +50,10 @@ def test_a_stream_takes_a_batch_that_was_appended_at_a_time(spark: SparkSession,
         )
         query.awaitTermination()
         assert [table for table in seen if table.num_rows] == [part[name].sort_by("date_time") for part in made if part[name].num_rows]
+
+
+def test_batches_without_rows_do_not_end_a_bounded_frame(spark: SparkSession) -> None:
+    made = list(batches(SIZES, settings=UNTIDY))
+    tables = {name: pa.concat_tables([part[name] for part in made]) for name in SCHEMAS}
+    for name, frame in frames(spark, tables).items():
+        assert frame.where("extra IS NOT NULL").count() == tables[name].num_rows
