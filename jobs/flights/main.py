@@ -28,7 +28,7 @@ FACTS: Final = ["delta table flight_events"]
 
 
 def start_events(spark: SparkSession, settings: Settings, every: str | None) -> Query:
-    """Topic -> flight_events, late_events, dead_letters, source_ranges."""
+    """Topic -> flight_events, late_events, dead_letters, source_ranges, departures_weather."""
     checkpoint = _claim(settings, "events", _topic(spark, settings))
     events = kafka.read(
         spark,
@@ -74,14 +74,14 @@ def start_hours(spark: SparkSession, settings: Settings, every: str | None) -> Q
     """flight_events -> hourly_departures."""
     hours = pipeline.departures_by_hour(tables.follow_facts(spark, settings), lateness=settings.lateness)
     kept = tables.pipeline_of(settings, _claim(settings, "hours", FACTS))
-    return epochs.start(hours, tables.route_hours(settings), pipeline=kept, output_mode="update", every=every)
+    return epochs.start(hours, tables.route_hours, pipeline=kept, output_mode="update", every=every)
 
 
 def start_routes(spark: SparkSession, settings: Settings, every: str | None) -> Query:
     """flight_events -> routes."""
     routes = pipeline.flights_by_route(tables.follow_facts(spark, settings))
     kept = tables.pipeline_of(settings, _claim(settings, "routes", FACTS))
-    return epochs.start(routes, tables.route_routes(settings), pipeline=kept, output_mode="update", every=every)
+    return epochs.start(routes, tables.route_routes, pipeline=kept, output_mode="update", every=every)
 
 
 def replayable() -> Replayable:

@@ -2,7 +2,7 @@
 
 The question: which hours and routes run late, and how many flights never leave?
 Shown here: typed events or dead letters from a topic, a watermark with late events kept apart, hourly event-time
-windows, a star schema. Every function is DataFrame in, DataFrame out; the same on a stream and on a table.
+windows, a star schema, weather as of departure. Every function is DataFrame in, DataFrame out; the same on a stream and on a table.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pyspark.sql.types import IntegerType, StringType, StructField, StructType, 
 
 from spark_ext.ingest import JsonFormat
 from spark_ext.ingest.tags import RANGE_COUNTS
+from spark_ext.joins.lookup import lookup
+from spark_ext.joins.lookup_history import lookup_history
 
 __all__ = [
+    "DEPARTURES_WEATHER",
     "EVENT_FORMAT",
     "FLIGHT_EVENTS",
     "HOURLY_DEPARTURES",
@@ -25,6 +28,7 @@ __all__ = [
     "ROUTES",
     "SOURCE_RANGES",
     "departures_by_hour",
+    "departures_with_weather",
     "flights_by_route",
     "is_late",
     "with_date",
@@ -66,7 +70,14 @@ ROUTES: Final = (
     "arrivals bigint, mean_arrival_delay_minutes double"
 )
 SOURCE_RANGES: Final = f"topic string, partition int, {', '.join(f'{name} bigint' for name in RANGE_COUNTS)}, batch_id bigint"
+WEATHER: Final = ("temp", "wind_speed", "precip", "visib")
+DEPARTURES_WEATHER: Final = (
+    "origin string, dest string, carrier string, flight int, event_time timestamp, delay_minutes int, "
+    "source struct<topic: string, partition: int, offset: bigint, timestamp: timestamp>, measured_at timestamp, temp double, "
+    "wind_speed double, precip double, visib double"
+)
 WINDOW: Final = "1 hour"
+MEASURED_WITHIN: Final = timedelta(hours=2)  # an older measurement says nothing of a departure
 
 
 def with_watermark(events: DataFrame, *, lateness: timedelta) -> DataFrame:
@@ -111,8 +122,24 @@ def departures_by_hour(events: DataFrame, *, lateness: timedelta) -> DataFrame:
 
 def with_weather(hours: DataFrame, weather: DataFrame) -> DataFrame:
     """Add the weather at the origin when the hour began; null where nobody measured."""
-    measured = weather.select("origin", F.col("time_hour").alias("window_start"), "temp", "wind_speed", "precip", "visib")
-    return hours.join(F.broadcast(measured), ["origin", "window_start"], "left")
+    return lookup(hours, weather, on={"origin": "origin", "window_start": "time_hour"}, columns=WEATHER)
+
+
+def departures_with_weather(events: DataFrame, weather: DataFrame) -> DataFrame:
+    """Return the departures with the last weather measured at their origin when they left; null where that is more than two hours ago."""
+    left = events.where(F.col("event") == "departure")
+    named = left.select("origin", "dest", "carrier", "flight", "event_time", "delay_minutes", "source")
+    columns = {"time_hour": "measured_at"} | {name: name for name in WEATHER}
+    return lookup_history(
+        named,
+        weather,
+        on="origin",
+        event_time="event_time",
+        valid_from="time_hour",
+        valid_to=None,
+        tolerance=MEASURED_WITHIN,
+        columns=columns,
+    )
 
 
 def flights_by_route(events: DataFrame) -> DataFrame:
@@ -131,6 +158,5 @@ def flights_by_route(events: DataFrame) -> DataFrame:
 
 def with_names(routes: DataFrame, airlines: DataFrame, airports: DataFrame) -> DataFrame:
     """Add the names of airline and destination."""
-    airline = airlines.select("carrier", F.col("name").alias("airline"))
-    destination = airports.select(F.col("faa").alias("dest"), F.col("name").alias("destination"))
-    return routes.join(F.broadcast(airline), "carrier", "left").join(F.broadcast(destination), "dest", "left")
+    with_airline = lookup(routes, airlines, on="carrier", columns={"name": "airline"})
+    return lookup(with_airline, airports, on={"dest": "faa"}, columns={"name": "destination"})

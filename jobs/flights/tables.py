@@ -14,7 +14,7 @@ from jobs.flights import days, pipeline
 from jobs.flights.events import dimensions
 from jobs.flights.settings import Settings
 from spark_ext.delta import create_table
-from spark_ext.epochs import Append, Epoch, Pipeline, Route, Sink, Upsert
+from spark_ext.epochs import Append, Epoch, Lookup, OnRequest, Pipeline, Sink, Upsert
 from spark_ext.ingest import accepted, accounts
 from spark_ext.ingest.tags import DEAD_LETTER_SCHEMA
 from spark_ext.queries import Checkpoint
@@ -36,6 +36,7 @@ FACTS: Final = {
     "late_events": pipeline.LATE_EVENTS,
     "dead_letters": DEAD_LETTER_SCHEMA,
     "source_ranges": pipeline.SOURCE_RANGES,
+    "departures_weather": pipeline.DEPARTURES_WEATHER,
     "hourly_departures": pipeline.HOURLY_DEPARTURES,
     "routes": pipeline.ROUTES,
     "daily_departures": days.DAILY_DEPARTURES,
@@ -48,6 +49,7 @@ PIPELINES: Final[Mapping[str, Callable[[Settings], Mapping[str, Sink]]]] = {
         "late_events": Append(settings.table("late_events"), counts_as="late"),
         "dead_letters": Append(settings.table("dead_letters"), counts_as="dead"),
         "source_ranges": Append(settings.table("source_ranges")),
+        "departures_weather": Append(settings.table("departures_weather")),
     },
     "days": lambda settings: {
         "daily_departures": Append(settings.table("daily_departures")),
@@ -56,6 +58,8 @@ PIPELINES: Final[Mapping[str, Callable[[Settings], Mapping[str, Sink]]]] = {
     "hours": lambda settings: {"hourly_departures": Upsert(settings.table("hourly_departures"), keys=["origin", "window_start"])},
     "routes": lambda settings: {"routes": Upsert(settings.table("routes"), keys=["origin", "dest", "carrier"])},
 }
+# What the routes look up; an epoch's versions are in the ledger, newer ones come by ``millrace ledger refresh``.
+LOOKUPS: Final[Mapping[str, tuple[str, ...]]] = {"events": ("weather",), "hours": ("weather",), "routes": ("airlines", "airports")}
 
 
 def pipeline_of(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
@@ -68,6 +72,7 @@ def pipeline_of(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
         sinks=PIPELINES[name](settings),
         event_time="event_time" if is_of_rows else None,
         on_imbalance="stop" if is_of_rows else "warn",
+        tables={one: Lookup(settings.table(one), refresh=OnRequest()) for one in LOOKUPS.get(name, ())},
     )
 
 
@@ -92,14 +97,16 @@ def newest_event(spark: SparkSession, settings: Settings) -> datetime | None:
 
 
 def route_events(epoch: Epoch) -> Mapping[str, DataFrame]:
-    """Put each event into exactly one of three tables, and what was read into a fourth."""
+    """Put each event into exactly one of three tables, what was read into a fourth, and departures with their weather into a fifth."""
     good = pipeline.with_date(accepted(epoch.rows)).withColumn("late", pipeline.is_late(epoch.watermark))
     batch_id = F.lit(epoch.batch_id).cast("bigint")
+    facts = good.where("NOT late").drop("late")
     return {
-        "flight_events": good.where("NOT late").drop("late"),
+        "flight_events": facts,
         "late_events": good.where("late").drop("late").withColumns({"batch_id": batch_id, "watermark": F.lit(epoch.watermark)}),
         "dead_letters": pipeline.EVENT_FORMAT.dead_letters(epoch.rows),
         "source_ranges": accounts(epoch.rows).withColumn("batch_id", batch_id),
+        "departures_weather": pipeline.departures_with_weather(facts, epoch.table("weather")),
     }
 
 
@@ -115,21 +122,11 @@ def route_days(epoch: Epoch) -> Mapping[str, DataFrame]:
     }
 
 
-def route_hours(settings: Settings) -> Route:
-    """Return the function that names the weather of the hours of a batch."""
-
-    def route(epoch: Epoch) -> Mapping[str, DataFrame]:
-        weather = epoch.rows.sparkSession.read.format("delta").load(settings.table("weather"))
-        return {"hourly_departures": pipeline.with_weather(epoch.rows, weather)}
-
-    return route
+def route_hours(epoch: Epoch) -> Mapping[str, DataFrame]:
+    """Name the weather of the hours of a batch."""
+    return {"hourly_departures": pipeline.with_weather(epoch.rows, epoch.table("weather"))}
 
 
-def route_routes(settings: Settings) -> Route:
-    """Return the function that names airlines and airports of the routes of a batch."""
-
-    def route(epoch: Epoch) -> Mapping[str, DataFrame]:
-        read = epoch.rows.sparkSession.read.format("delta")
-        return {"routes": pipeline.with_names(epoch.rows, read.load(settings.table("airlines")), read.load(settings.table("airports")))}
-
-    return route
+def route_routes(epoch: Epoch) -> Mapping[str, DataFrame]:
+    """Name airlines and airports of the routes of a batch."""
+    return {"routes": pipeline.with_names(epoch.rows, epoch.table("airlines"), epoch.table("airports"))}

@@ -60,6 +60,7 @@ OFFSETS = "170"  # of a batch, so that there are batches for all lives
 QUERIES = ("events", "days", "hours", "routes")
 TABLES = (
     "flight_events", "late_events", "dead_letters", "source_ranges", "hourly_departures", "routes", "daily_departures", "late_for_days",
+    "departures_weather",
 )  # fmt: skip
 COUNTS = ("read", "accepted", "filtered", "late", "dead", "duplicate", "shed", "absent", "lost")
 
@@ -114,6 +115,11 @@ def test_garbage_becomes_dead_letters_and_every_other_row_is_counted(spark: Spar
     assert set(late["day"]) == {date(2013, 1, 3)}
     assert (late["lateness_ms"] > DAY_MS).all()
     assert not proof.unusual_days
+    read = {row.pipeline: [(one.name, one.version) for one in row.tables] for row in Ledger(settings.table("ledger")).rows()}
+    assert read == {
+        "flights/events": [("weather", 0)], "flights/hours": [("weather", 0)], "flights/days": [],
+        "flights/routes": [("airlines", 0), ("airports", 0)],
+    }  # fmt: skip
 
 
 def batches(out: Path, query: str, log: str) -> int:

@@ -75,6 +75,10 @@ SCHEMAS = {
          ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()), ("distinct_aircraft", pa.int64()),
          ("temp", pa.float64()), ("wind_speed", pa.float64()), ("precip", pa.float64()), ("visib", pa.float64())]
     ),
+    "departures_weather": pa.schema(
+        [*(field for field in EVENT if field[0] in {"event_time", "carrier", "flight", "origin", "dest", "delay_minutes", "source"}),
+         ("measured_at", TIME), *((name, pa.float64()) for name in ("temp", "wind_speed", "precip", "visib"))]
+    ),
     "daily_departures": pa.schema(
         [("origin", pa.string()), ("day", pa.date32()), ("window_start", TIME), ("window_end", TIME), ("departures", pa.int64()),
          ("cancelled", pa.int64()), ("mean_delay_minutes", pa.float64()), ("worst_delay_minutes", pa.int32()),
@@ -167,6 +171,7 @@ def world(year: pd.DataFrame, names: dict[str, pd.DataFrame]) -> World:
         watermark = max(watermark, newest - LATENESS)
     tables["hourly_departures"] = hours(tables["flight_events"], names["weather"])
     tables["routes"] = routes(tables["flight_events"], names)
+    tables["departures_weather"] = weather_then(tables["flight_events"], names["weather"])
     return World(records, some, tables, log, days(by_place, tables))
 
 
@@ -268,6 +273,19 @@ def hours(facts: list[Row], weather: pd.DataFrame) -> list[Row]:
                 **{name: weather_then.get(name) for name in ("temp", "wind_speed", "precip", "visib")},
             }
         )  # fmt: skip
+    return result
+
+
+def weather_then(facts: list[Row], weather: pd.DataFrame) -> list[Row]:
+    measured: dict[tuple[str, datetime], Any] = {(row["origin"], row["time_hour"]): row for row in weather.to_dict("records")}
+    result = []
+    for row in facts:
+        if row["event"] == "departure":
+            hours_back = [hour_of(row) - timedelta(hours=back) for back in range(3)]
+            near = [one for one in hours_back if (row["origin"], one) in measured and row["event_time"] - one <= timedelta(hours=2)]
+            then: Row = measured[row["origin"], near[0]] if near else {}
+            found = {name: then.get(name) for name in ("temp", "wind_speed", "precip", "visib")}
+            result.append({**row, "measured_at": then.get("time_hour"), **found})
     return result
 
 
@@ -384,6 +402,12 @@ DAMAGE = {
     "a changed count": (change("hourly_departures", "departures", 77), "departures: expected .*, got 77"),
     "aircraft counted twice": (change("hourly_departures", "distinct_aircraft", 77), "distinct_aircraft: expected .*, got 77"),
     "other weather": (change("hourly_departures", "temp", -40.0), "temp: expected .*, got -40.0"),
+    "weather of another hour": (
+        change("departures_weather", "measured_at", PUBLISHED),
+        r"departures_weather .*, measured_at: expected 2013-.*, got 2026-",
+    ),
+    "another wind at departure": (change("departures_weather", "wind_speed", -1.0), "wind_speed: expected .*, got -1.0"),
+    "a departure without weather": (drop("departures_weather"), "departures_weather .*: expected a row, got none"),
     "a missing window": (drop("hourly_departures"), "hourly_departures .*: expected a row, got none"),
     "an invented window": (invent_a_window, r"hourly_departures \(origin XXX, .*: expected no row, got one"),
     "a repeated window": (repeat("hourly_departures"), "hourly_departures .*: expected one row, got another"),

@@ -15,7 +15,7 @@ from jobs.flights.check.broker import FIELDS, parse, read_topic
 from jobs.flights.check.compare import differences
 from jobs.flights.check.expected import flight_events
 from jobs.flights.check.lateness import OffsetLog, batch_of, read_offset_log, watermarks_ms
-from jobs.flights.check.summaries import hourly_departures, routes
+from jobs.flights.check.summaries import departures_weather, hourly_departures, routes
 
 __all__ = ["Result", "Step", "check", "prove"]
 
@@ -25,6 +25,7 @@ TABLES: Final = (
     "late_events",
     "dead_letters",
     "source_ranges",
+    "departures_weather",
     "hourly_departures",
     "routes",
     "daily_departures",
@@ -138,6 +139,13 @@ def prove(records: pd.DataFrame, flights: pd.DataFrame, out: Path, topic: str, *
         _step("late events", "late_events", _facts(good[late]), tables["late_events"], SOURCE_KEY),
         _step(
             "flight events", "flight_events", _facts(accepted).drop(columns=["batch_id", "watermark"]), tables["flight_events"], SOURCE_KEY
+        ),
+        _step(
+            "weather as of departure",
+            "departures_weather",
+            departures_weather(accepted).rename(columns=SOURCE),
+            tables["departures_weather"],
+            SOURCE_KEY,
         ),
         _step(
             "hourly departures", "hourly_departures", hourly_departures(accepted), tables["hourly_departures"], ["origin", "window_start"]

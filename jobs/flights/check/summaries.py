@@ -1,4 +1,4 @@
-"""The hours and routes that follow from the accepted events."""
+"""The weather of departures, the hours and the routes that follow from the accepted events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ import pandas as pd
 
 from jobs.flights.check import expected
 
-__all__ = ["hourly_departures", "routes"]
+__all__ = ["departures_weather", "hourly_departures", "routes"]
+
+MEASURED_WITHIN = pd.Timedelta(hours=2)
+
+
+def departures_weather(events: pd.DataFrame) -> pd.DataFrame:
+    """Compute one row per departure with the last weather measured at its origin by then, unless that is more than two hours ago."""
+    left = events[events["event"] == "departure"].sort_values("event_time", kind="stable")
+    measured = expected.weather().rename(columns={"window_start": "measured_at"}).sort_values("measured_at", kind="stable")
+    facts = left[["origin", "dest", "carrier", "flight", "event_time", "delay_minutes", "topic", "partition", "offset", "timestamp"]]
+    times = {"event_time": facts["event_time"].astype("datetime64[us, UTC]")}
+    measured = measured.assign(measured_at=measured["measured_at"].astype("datetime64[us, UTC]"))
+    return pd.merge_asof(
+        facts.assign(**times), measured, left_on="event_time", right_on="measured_at", by="origin", tolerance=MEASURED_WITHIN
+    )
 
 
 def hourly_departures(events: pd.DataFrame) -> pd.DataFrame:
