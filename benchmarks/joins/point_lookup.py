@@ -2,7 +2,8 @@
 
 A table of `keys` rows, made and updated by the sink of tables that change; after `epochs` epochs a writer in a process of its own goes on
 with them, one after the other, and keys drawn at random are looked up one by one. Each answer is checked against what any version up to
-then said of its key. Seeded by `seed`.
+then said of its key. Between two lookups a checksum of some bytes is computed that takes as long as one on a quiet machine: what it
+takes here is the machine's share. Seeded by `seed`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -29,6 +31,7 @@ from spark_ext.tables.reader import TableReader
 
 APP = "point-lookup"
 DONE = "done"
+BYTES = bytes(2_000_000)
 QUIET = Event()  # never set
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -119,19 +122,25 @@ def _read(load: Load, path: str, root: Path, epochs: int, lookups: int, every_ms
         writer.wait()
         behind = reader.as_of_version
         newest = reader.refresh()
-    for name, times in (("nobody writes", quiet), (f"{versions} epochs meanwhile", busy)):
-        p50, p99, most = np.percentile(times, [50, 99, 100]) * 1_000
-        print(f"{name:24} {len(times):,} lookups: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.1f} ms")
+    for name, both in (("nobody writes", quiet), (f"{versions} epochs meanwhile", busy)):
+        for what, times in zip(("lookups", "checksums"), both, strict=True):
+            p50, p99, most = np.percentile(times, [50, 99, 100]) * 1_000
+            print(f"{name:24} {len(times):,} {what:10} p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.1f} ms")
     print(f"answers at the end of version {behind}, the table at {newest}")
 
 
-def _asked(load: Load, reader: TableReader, lookups: int, pause_s: float, epochs: int) -> list[float]:
-    rng, times = np.random.default_rng([load.seed, 1_000_000]), []
+def _asked(load: Load, reader: TableReader, lookups: int, pause_s: float, epochs: int) -> tuple[list[float], list[float]]:
+    rng = np.random.default_rng([load.seed, 1_000_000])
+    times: list[float] = []
+    others: list[float] = []
     last = load.last(epochs)
     for one in rng.integers(0, load.keys, lookups):
         began = time.perf_counter()
         row = reader.get(f"customer-{one:08d}")
         times.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        zlib.crc32(BYTES)
+        others.append(time.perf_counter() - began)
         if row is None or row["epoch"] < last[one]:
             message = f"customer {one}: {row} where epoch {last[one]} was committed"
             raise RuntimeError(message)
@@ -140,7 +149,7 @@ def _asked(load: Load, reader: TableReader, lookups: int, pause_s: float, epochs
             message = f"customer {one}: {row} where {wanted} was written"
             raise RuntimeError(message)
         QUIET.wait(pause_s)
-    return times
+    return times, others
 
 
 def _go_on(load: Load, folder: str, epochs: int, every_ms: int) -> None:

@@ -4,7 +4,7 @@ Nothing of the query is touched; it may be running. State is read with Spark's o
 
 A bucket's state does not say what its tables mean, so kernels keep to these names, and here they are read by them:
 
-- tables ``keys``, ``waiting``, ``pending`` and ``kept`` have columns of the user's rows, others have columns of the operator's;
+- tables ``keys``, ``waiting``, ``pending``, ``kept`` and ``gone`` have columns of the user's rows, others have columns of the operator's;
 - tables ``left`` and ``right``, also with an underscore and more behind it, have columns of that side's rows, and the settings have the
   side's ``keys`` and ``time`` under its name;
 - a column ``key`` is a place in ``keys``, and ``counts`` has one row for each of its rows; ``pane`` in ``groups`` is a place in ``panes``;
@@ -42,7 +42,7 @@ __all__ = ["buckets", "entries"]
 
 OPERATOR: Final = "applyInPandasWithState"
 TIMEOUT: Final = "timeout_ms"
-USERS: Final = {"keys", "waiting", "pending", "kept"}
+USERS: Final = {"keys", "waiting", "pending", "kept", "gone"}
 SIDES: Final = ("left", "right")
 KEY: Final = "key"
 PANE: Final = "pane"

@@ -23,7 +23,8 @@ from spark_ext.tables.versions import by_hash, fold, near
 
 __all__ = ["TableForeignJoin"]
 
-ROWS: Final = "left"
+RIGHT_KEPT: Final = f"{RIGHT}_{KEPT}"
+RIGHT_GONE: Final = f"{RIGHT}_{GONE}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class TableForeignJoin:
     SettingsError, SchemaError
         Something does not fit.
 
-    State: table ``left``, rows that are there, with the hash of their foreign key; ``kept`` and ``gone`` of the right side.
+    State: table ``left``, rows that are there, with the hash of their foreign key; ``right_kept`` and ``right_gone``, see
+    `spark_ext.tables.versions.fold`.
     """
 
     left: pa.Schema
@@ -91,7 +93,8 @@ class TableForeignJoin:
     def settings(self) -> str:
         """What the state depends on, as JSON."""
         columns = {field.name: str(field.type) for field in self.left}
-        return json.dumps({"keys": self.keys, "columns": columns, "pair": self.pair.settings, RIGHT: self.right.settings})
+        left = {"columns": columns, "keys": self.pair.left_keys, "own_keys": self.keys}
+        return json.dumps({"pair": self.pair.settings, LEFT: left, RIGHT: self.right.settings})
 
     @cached_property
     def in_schemas(self) -> Mapping[str, pa.Schema]:
@@ -102,7 +105,7 @@ class TableForeignJoin:
     def state_schema(self) -> Mapping[str, pa.Schema]:
         """Tables of the state."""
         rows = pa.schema([*nullable(self.left), pa.field(HASH, pa.int64())])
-        return {ROWS: rows, KEPT: self.right.kept_schema, GONE: self.right.gone_schema}
+        return {LEFT: rows, RIGHT_KEPT: self.right.kept_schema, RIGHT_GONE: self.right.gone_schema}
 
     @cached_property
     def out_schema(self) -> Mapping[str, pa.Schema]:
@@ -112,14 +115,14 @@ class TableForeignJoin:
 
     def step(self, state: State, rows: Mapping[str, pa.Table], moment: Moment) -> Step:
         """Fold one micro-batch into the bucket; see `spark_ext.state.kernel.Kernel.step`."""
-        right = fold(self.right, state[KEPT], state[GONE], rows[RIGHT], moment.watermark_us)
-        left = self._left(state[ROWS], rows[LEFT])
+        right = fold(self.right, state[RIGHT_KEPT], state[RIGHT_GONE], rows[RIGHT], moment.watermark_us)
+        left = self._left(state[LEFT], rows[LEFT])
         of_right = ints(rows[RIGHT].column(HASH))
-        same = near(state[ROWS], of_right)  # left rows whose partner may have changed
+        same = near(state[LEFT], of_right)  # left rows whose partner may have changed
         stayed = near(left.rows, of_right)
         hashes = np.concatenate([of_right, ints(left.goes.column(HASH)), ints(left.comes.column(HASH))])
         tables = []
-        for there, is_near, more, kept in ((state[ROWS], same, left.goes, state[KEPT]), (left.rows, stayed, left.comes, right.kept)):
+        for there, is_near, more, kept in ((state[LEFT], same, left.goes, state[RIGHT_KEPT]), (left.rows, stayed, left.comes, right.kept)):
             apart = more.filter(pa.array(~near(more, of_right)))  # those of the others are in `there`
             both = pa.concat_tables([there.filter(pa.array(is_near)), apart])
             tables.append(side_by_side(both, kept.filter(pa.array(near(kept, hashes))), self.pair))
@@ -133,11 +136,11 @@ class TableForeignJoin:
             UNKNOWN: self.pair.refused(LEFT, left.unknown),
             EXCESS: self.pair.refused(LEFT, left.excess),
         }
-        return Step({ROWS: left.rows, KEPT: right.kept, GONE: right.gone}, out, right.wake_us)
+        return Step({LEFT: left.rows, RIGHT_KEPT: right.kept, RIGHT_GONE: right.gone}, out, right.wake_us)
 
     def _left(self, known: pa.Table, rows: pa.Table) -> _Left:
         """Take the changes of the left side."""
-        schema = self.state_schema[ROWS]
+        schema = self.state_schema[LEFT]
         rows = pa.table([rows.column(name) for name in self.in_schemas[LEFT].names], schema=self.in_schemas[LEFT])
         has_key, has_partner = _valid(rows, self.keys), _valid(rows, self.pair.left_keys)
         invalid = rows.filter(pa.array(~has_key))

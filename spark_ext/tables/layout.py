@@ -124,7 +124,7 @@ class Changelog:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint depends on."""
         columns = {field.name: str(field.type) for field in self.schema}
-        return {"columns": columns, "keys": self.keys, "sequence": self.sequence, "ttl_us": self.ttl_us, "is_signed": self.is_signed}
+        return {"columns": columns, "keys": self.keys, "sequence": self.sequence, "is_signed": self.is_signed}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from spark_ext import tables
 from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.state import inspect
 from spark_ext.windows.aggregates import count, max, mean, sum  # noqa: A004
 
 pytestmark = pytest.mark.spark
@@ -178,3 +179,27 @@ def test_what_cannot_be_read_is_refused(spark: SparkSession, tmp_path: Path) -> 
         tables.changes(source(spark, folder), keys=["k"], sequence="seq", ttl=pd.Timedelta("1h").to_pytimedelta())
     with pytest.raises(SettingsError, match="a table with change data feed"):
         tables.read_changes(spark, str(tmp_path / "nothing"))
+
+
+def test_the_state_of_each_operator_can_be_shown(spark: SparkSession, tmp_path: Path) -> None:
+    left, right, changes = tmp_path / "left", tmp_path / "right", tmp_path / "changes"
+    add(left, 0, FILES[0])
+    add(right, 0, [("a", 7), ("q", 8)], ("g", "w"))
+    add(changes, 0, [("a", "x", 1, 1, 1), ("b", "y", 2, 2, 1)], ("k", "g", "v", "seq", "sign"))
+    signed = source(spark, changes, SCHEMA + ", sign tinyint")
+    other = source(spark, right, "g string, w bigint")
+    asked = {
+        "join": tables.join(source(spark, left), source(spark, right, "k string, w bigint"), keys="k", sequence=("seq", None), buckets=1),
+        "foreign": tables.join_foreign(signed, other, on={"g": "g"}, keys="k", buckets=1),
+        "aggregate": tables.aggregate(signed, by=["g"], aggregates={"n": count(), "s": sum("v"), "hi": max("v")}, buckets=1),
+    }
+    rows = {"join": {"left_kept": 3}, "foreign": {"left": 2, "right_kept": 2}, "aggregate": {"keys": 2, "counts": 2, "values0": 2}}
+    for name, tagged in asked.items():
+        run(tagged, tmp_path / name)
+        (bucket,) = inspect.buckets(spark, str(tmp_path / name)).collect()
+        assert {table: number for table, number in bucket["rows"].items() if number and table in rows[name]} == rows[name]
+        assert bucket["keys"] == {"join": 3, "foreign": 4, "aggregate": 2}[name]
+    shown = inspect.entries(spark, str(tmp_path / "aggregate"), "values0").select("key.g", "value", "count").collect()
+    assert sorted(map(tuple, shown)) == [("x", 1, 1), ("y", 2, 1)]
+    counts = inspect.entries(spark, str(tmp_path / "aggregate"), "counts").select("key.g", "rows", "state.s_0").collect()
+    assert sorted(map(tuple, counts)) == [("x", 1, 1), ("y", 1, 2)]
