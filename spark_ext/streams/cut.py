@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from spark_ext.errors import SettingsError
-from spark_ext.streams.nodes import Lookup, Node, Port, Process, Sink, Source, Stateful, To
+from spark_ext.streams.nodes import Lookup, Node, Port, Process, Sink, Source, Stateful, Step, To
 
 __all__ = ["SubTopology", "cut", "leaves_of"]
 
@@ -65,6 +65,15 @@ class SubTopology:
         for node in (*(self.head.parents if self.head else ()), *([self.head] if self.head else []), *self.kept, *self.sinks):
             visit(node)
         return tuple(found)
+
+    @property
+    def takes_what_it_reads(self) -> bool:
+        """Tell whether no record comes to the head that was not read as such: then what the head rejects are rows that were read."""
+
+        def is_read(node: Node) -> bool:
+            return node in self.leaves or (not (isinstance(node, Step) and node.makes_more) and all(map(is_read, node.parents)))
+
+        return self.head is not None and all(map(is_read, self.head.parents))
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:

@@ -52,7 +52,7 @@ class KStream:
 
     def map(self, mapper: Callable[[Any, Any], tuple[Any, Any]], *, name: str | None = None) -> KStream:
         """Give each record a new key and value: ``lambda k, v: (key, value)``."""
-        return self._step("MAP", records.map_both(mapper), name, keeps_key=False)
+        return self._step("MAP", records.map_both(mapper), name)
 
     def mapValues(self, mapper: Callable[..., Any], *, name: str | None = None) -> KStream:
         """Give each record a new value; for several fields ``F.struct(...)``."""
@@ -60,15 +60,15 @@ class KStream:
 
     def flatMap(self, mapper: Callable[[Any, Any], Any], *, name: str | None = None) -> KStream:
         """Make records of each: a list of pairs ``[(key, value), ...]``, or, of any number, an array column of ``F.struct(key, value)``."""
-        return self._step("FLATMAP", records.flat_map(mapper), name, keeps_key=False)
+        return self._step("FLATMAP", records.flat_map(mapper), name, makes_more=True)
 
     def flatMapValues(self, mapper: Callable[..., Any], *, name: str | None = None) -> KStream:
         """Make a record of each element of the array that the function returns; none of an empty or null one."""
-        return self._step("FLATMAPVALUES", records.flat_map_values(mapper), name)
+        return self._step("FLATMAPVALUES", records.flat_map_values(mapper), name, makes_more=True)
 
     def selectKey(self, mapper: Callable[[Any, Any], Any], *, name: str | None = None) -> KStream:
         """Give each record a new key."""
-        return self._step("KEY-SELECT", records.select_key(mapper), name, keeps_key=False)
+        return self._step("KEY-SELECT", records.select_key(mapper), name)
 
     def mapValuesInPandas(self, function: Callable[[pd.DataFrame], pd.DataFrame], schema: str, *, name: str | None = None) -> KStream:
         """Give each record a new value by any Python, in workers.
@@ -99,7 +99,7 @@ class KStream:
             `schema` has no ``key`` or ``timestamp``.
         """
         checked_output("flatMapInPandas", schema, timed=True)
-        return self._step("FLATMAP", records.map_in_pandas(function, schema, one_to_one=False), name, keeps_key=False)
+        return self._step("FLATMAP", records.map_in_pandas(function, schema, one_to_one=False), name, makes_more=True)
 
     def peek(self, action: Callable[[pa.Table], None], *, name: str | None = None) -> KStream:
         """Show records to a function in the workers, in blocks; it may see a record more than once."""
@@ -235,8 +235,8 @@ class KStream:
         self.to(topic)
         return self._builder.stream(topic)
 
-    def _step(self, kind: str, change: Change, name: str | None, *, keeps_key: bool = True) -> KStream:
-        node = Step(self._builder.named(f"KSTREAM-{kind}", name), (self._node,), change=change, keeps_key=keeps_key)
+    def _step(self, kind: str, change: Change, name: str | None, *, makes_more: bool = False) -> KStream:
+        node = Step(self._builder.named(f"KSTREAM-{kind}", name), (self._node,), change=change, makes_more=makes_more)
         return KStream(self._builder, self._builder.add(node))
 
     def _join(self, how: How, other: Any, *arguments: Any, name: str | None = None, refresh: Refresh | None = None) -> KStream:

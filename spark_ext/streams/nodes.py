@@ -94,10 +94,10 @@ class Source(Node):
 
 @dataclass(frozen=True, eq=False)
 class Step(Node):
-    """A change of records one by one: no state, the same over a stream or a batch."""
+    """A change of records one by one: no state, the same over a stream or a batch. `makes_more`: of one record perhaps several."""
 
     change: Change = field(kw_only=True)
-    keeps_key: bool = True
+    makes_more: bool = False
 
 
 @dataclass(frozen=True, eq=False)

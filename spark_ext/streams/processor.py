@@ -18,14 +18,15 @@ from spark_ext.state.kernel import FOREVER_US, LATEST, NEVER_US, Moment, State, 
 from spark_ext.streams.ddl import column_names
 from spark_ext.streams.stores import StateStore, StoreLayout
 
-__all__ = ["Processor", "ProcessorContext", "ProcessorKernel", "PunctuationType", "checked_output"]
+__all__ = ["Processor", "ProcessorContext", "ProcessorKernel", "PunctuationType", "checked_output", "table_of"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 STAMP: Final = pa.timestamp("us", "UTC")
 REJECTED: Final = "rejected"
 REASON: Final = "reason"
-DUE: Final = "_punctuations"
+DUE: Final = "punctuations"
+KEPT: Final = "kept"  # by this name a table of the state is known to have a user's columns
 DUE_SCHEMA: Final = pa.schema([("schedule", pa.int32()), ("next_us", pa.int64())])
 
 
@@ -170,7 +171,7 @@ class ProcessorKernel:
     @cached_property
     def state_schema(self) -> Mapping[str, pa.Schema]:
         """The stores, and what is due."""
-        return {**{one.name: one.schema for one in self.keeps}, DUE: DUE_SCHEMA}
+        return {**{table_of(one.name): one.schema for one in self.keeps}, DUE: DUE_SCHEMA}
 
     @cached_property
     def out_schema(self) -> Mapping[str, pa.Schema]:
@@ -190,7 +191,7 @@ class ProcessorKernel:
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
         """Run the processor over a bucket; see `spark_ext.state.kernel.Kernel.step`."""
-        stores = {one.name: StateStore(one, state[one.name]) for one in self.keeps}
+        stores = {one.name: StateStore(one, state[table_of(one.name)]) for one in self.keeps}
         context = ProcessorContext(self, stores, moment)
         processor = self.supplier()
         processor.init(context)
@@ -217,7 +218,7 @@ class ProcessorKernel:
         out = {tag_of(at): _united(context.out.get(name), self.out_schema[tag_of(at)]) for at, name in enumerate(self.outputs)}
         out[REJECTED] = _united(context.out.get(REJECTED), self.out_schema[REJECTED])
         table = pa.table({"schedule": pa.array(list(due), pa.int32()), "next_us": pa.array(list(due.values()), pa.int64())}, DUE_SCHEMA)
-        return Step({**{name: one.all() for name, one in stores.items()}, DUE: table}, out, min(wakes, default=None))
+        return Step({**{table_of(name): one.all() for name, one in stores.items()}, DUE: table}, out, min(wakes, default=None))
 
 
 def checked_output(kind: str, schema: str, *, timed: bool) -> None:
@@ -235,6 +236,11 @@ def checked_output(kind: str, schema: str, *, timed: bool) -> None:
         raise SettingsError(
             "declare", "output of", kind, expected=expected, got=schema, todo="add them, such as 'key string, value bigint'"
         )
+
+
+def table_of(store: str) -> str:
+    """Return the name of a store's table in the state."""
+    return f"{store}.{KEPT}"
 
 
 def tag_of(at: int) -> str:

@@ -20,6 +20,8 @@ from spark_ext.paths import absolute
 from spark_ext.queries import Checkpoint, Outcome, Query
 from spark_ext.queries import run as run_queries
 from spark_ext.state.control import Control
+from spark_ext.state.inspect import entries
+from spark_ext.state.packing import BUCKET
 from spark_ext.streams.asked import QueryableStore
 from spark_ext.streams.cut import SubTopology
 from spark_ext.streams.frames import CLOCK, Frames, from_source, from_table, looked_up
@@ -42,6 +44,7 @@ from spark_ext.streams.nodes import (
 )  # fmt: skip
 from spark_ext.streams.operators import FoldOperator, JoinOperator, Moment, Operator, ProcessOperator, Settings, SlideOperator
 from spark_ext.streams.out import outboxed
+from spark_ext.streams.processor import table_of
 from spark_ext.streams.records import KEY, SEQUENCE
 from spark_ext.streams.store_table import key_columns, to_rows
 from spark_ext.streams.table_operators import ChangesOperator, ForeignJoinOperator, TableFoldOperator, TableJoinOperator
@@ -160,8 +163,15 @@ class Application:
 
     # what is there ---------------------------------------------------------------------------------------------------
 
-    def store(self, name: str) -> QueryableStore:
-        """Return a store for point lookups, read without Spark, at the newest version.
+    def store(self, name: str, *, max_age: timedelta | None = timedelta(0)) -> QueryableStore:
+        """Return a store for point lookups, read without Spark; close it when it is not needed any more.
+
+        Parameters
+        ----------
+        name : str
+            Of the store.
+        max_age : timedelta, optional
+            How old the version may be that it answers of; default the newest at each call. None: no call waits for a newer one.
 
         Raises
         ------
@@ -170,9 +180,25 @@ class Application:
         """
         if name not in self._types:
             known = ", ".join(map(repr, self._types)) or "none"
-            todo = "give the table store=...; the state of processors is read with spark_ext.state.inspect"
+            todo = "give the table store=...; stores of processors are read with processorStore(...)"
             raise SettingsError("ask", "store", name, expected=f"one of {known}", got=repr(name), todo=todo)
-        return QueryableStore(self.store_path(name), self._types[name])
+        return QueryableStore(self.store_path(name), self._types[name], max_age=max_age)
+
+    def processorStore(self, name: str) -> DataFrame:
+        """Return the rows of a processor's store, as the last batch that was committed left them; read out of the checkpoint, bounded.
+
+        Raises
+        ------
+        SettingsError
+            No processor has it.
+        StateError
+            No row came yet.
+        """
+        for one in self._topology.sub_topologies:
+            if isinstance(one.head, Process) and name in one.head.stores:
+                return entries(self._spark, self._checkpoint_path(one), table_of(name)).drop(BUCKET)
+        todo = "tables are asked with store(...)"
+        raise SettingsError("read", "store", name, expected="a store of a processor", got=repr(name), todo=todo)
 
     def store_path(self, name: str) -> str:
         """Return where a store's table is."""
@@ -232,7 +258,7 @@ class Application:
         name = f"{self.application_id}/{one.name}"
         sources = sorted(leaf.topic if isinstance(leaf, Source) else leaf.name for leaf in one.leaves)
         pipeline = epochs.Pipeline(
-            checkpoint=Checkpoint.claim(f"{self.folder}/checkpoints/{one.name}", pipeline=name, sources=sources),
+            checkpoint=Checkpoint.claim(self._checkpoint_path(one), pipeline=name, sources=sources),
             ledger=f"{self.folder}/ledger",
             sinks=self._sinks(one),
             tables={node.table.store: epochs.Lookup(self.store_path(node.table.store), refresh=node.refresh) for node in one.lookups},
@@ -274,9 +300,11 @@ class Application:
                 path = self.topic(sink.topic) if kept else f"{self.folder}/outbox/{sink.topic}"
                 found[f"topic {sink.topic}"] = epochs.Append(path) if kept else epochs.Outbox(path)
         if one.head is not None:
-            has_offsets = all(isinstance(leaf, Source) and leaf.consumed is not None and leaf.consumed.has_offsets for leaf in one.leaves)
+            counts = one.takes_what_it_reads and all(
+                isinstance(leaf, Source) and leaf.consumed is not None and leaf.consumed.has_offsets for leaf in one.leaves
+            )
             for kind, (counts_as, _) in KINDS.items():
-                found[f"rejected {kind}"] = epochs.Append(self._rejected_path(one, kind), counts_as=counts_as if has_offsets else None)
+                found[f"rejected {kind}"] = epochs.Append(self._rejected_path(one, kind), counts_as=counts_as if counts else None)
         return found
 
     def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, moment: Moment) -> dict[Node, DataFrame]:
@@ -310,6 +338,9 @@ class Application:
 
     def _rejected_path(self, one: SubTopology, kind: str) -> str:
         return f"{self.folder}/rejected/{one.name}/{kind}"
+
+    def _checkpoint_path(self, one: SubTopology) -> str:
+        return f"{self.folder}/checkpoints/{one.name}"
 
     def _control(self, one: SubTopology) -> Control:
         return Control(f"{self.folder}/control/{one.name}")

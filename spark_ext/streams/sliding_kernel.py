@@ -19,7 +19,7 @@ from spark_ext.windows.rows import INVALID, LATE, WINDOW, Layout, ints, lateness
 
 __all__ = ["RecordWindows"]
 
-ROWS: Final = "rows"
+ROWS: Final = "kept"
 CLOSED: Final = "closed"
 CLOSED_SCHEMA: Final = pa.schema([("closed_us", pa.int64())])
 MS: Final = 1_000

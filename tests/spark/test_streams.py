@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from spark_ext.epochs import points
+from spark_ext.errors import QueryError
 from spark_ext.streams import JoinWindows, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows
 from spark_ext.windows import aggregates
-from tests.streams_apps import Row, Script, seconds
+from tests.streams_apps import Row, Script, at, seconds
 from tests.unit.test_streams_sliding import Record, windows_of
 
 pytestmark = pytest.mark.spark
@@ -40,14 +42,28 @@ def test_words_are_counted_and_their_counts_again(spark: SparkSession, tmp_path:
         words = [word for line in lines for word in line.split()]
         seen.update(words)
         updates += [(word, seen[word]) for word in set(words)]
-        if number:
+        if number == 1:
             script.run()
+    with points.watched(crashing_once("store counts")), pytest.raises(QueryError):
+        script.run()
+    script.run()
     assert script.store("counts") == seen
     assert Counter((key, value) for key, value, _ in script.records("counts")) == Counter(updates)
     assert script.store("repeats") == {"all": sum(value > 1 for _, value in updates)}
     assert script.app is not None
-    assert script.app.store("counts").get("kafka") == 3
-    assert script.app.store("counts").get("nobody") is None
+    with script.app.store("counts") as counts:
+        assert (counts.get("kafka"), counts.get("nobody")) == (3, None)
+        assert counts.getMany(["hello", "nobody", "join"]).to_pydict() == {"key": ["hello", "join"], "value": [2, 1]}
+
+
+def crashing_once(sink: str) -> Callable[[str, int, str], None]:
+    """Crash between two tables of an epoch."""
+
+    def watch(point: str, _: int, name: str) -> None:
+        if (point, name) == ("after_sink", sink):
+            raise RuntimeError(point)
+
+    return watch
 
 
 ROWS: list[Row] = [("a", "x y", 1, 1), ("b", "y", 2, 2), (None, "x", 3, 3), ("a", None, 4, 4), ("c", "", 5, 5), ("a", "z", None, 6)]
@@ -154,6 +170,9 @@ def test_windows_hold_what_is_not_late_and_the_rest_is_set_aside(spark: SparkSes
     tumbling = in_windows(10, 10, 0)
     found = {(key, seconds(start)): value for (key, start, _), value in script.store("tumbling").items()}
     assert found == {window: len(rows) for window, rows in tumbling.items()}
+    assert script.app is not None
+    with script.app.store("tumbling") as store:
+        assert store.get({"key": "a", "window": {"start": at(0), "end": at(10)}}) == 2
     updates: dict[Any, list[int]] = {}
     for key, value, _ in script.records("updates"):
         updates.setdefault(key, []).append(value)

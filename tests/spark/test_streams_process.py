@@ -83,6 +83,10 @@ def test_state_outputs_and_calls_are_those_of_plain_python(spark: SparkSession, 
     assert told["b"][-1] == 207
     assert set(told["a"]) <= {1, 301, 701}
     assert script.app is not None
+    left = {row.key: row.total for row in script.app.processorStore("totals").collect()}
+    assert left == {"a": 701, "b": 207, "c": 5}
+    with pytest.raises(SettingsError, match="a store of a processor"):
+        script.app.processorStore("large-by-key")
     ledger = script.app.ledger.rows("test/totals")
     assert all(row.is_balanced for row in ledger)
     rejected = [(one.name, one.rows) for row in ledger for one in row.sinks if one.name.startswith("rejected") and one.rows]
@@ -164,7 +168,8 @@ def test_stores_are_known_by_name(spark: SparkSession, tmp_path: Path) -> None:
     script = Script(spark, tmp_path, build)
     script.feed("rows", [("a", "", 1, 1), ("a", "", 2, 2), ("b", "", 1, 1), ("b", "", None, 3)])
     app = script.run()
-    assert (app.store("rows").get("a"), app.store("rows").get("b"), app.store("rows").approximateNumEntries()) == (2, None, 1)
+    with app.store("rows") as store:
+        assert (store.get("a"), store.get("b"), store.approximateNumEntries()) == (2, None, 1)
     with pytest.raises(SettingsError, match="one of 'rows'"):
         app.store("row")
     assert seconds(rows_of(app.store_path("rows"))[0]["timestamp"]) in {2.0, 3.0}

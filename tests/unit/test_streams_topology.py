@@ -194,6 +194,15 @@ def test_windows_give_out_only_final_results_if_all_who_read_them_wait_for_those
         assert getattr(one.head, "only_final", None) is suppressed
 
 
+def test_it_knows_whether_what_an_operator_rejects_was_read_as_such() -> None:
+    for more in (True, False):
+        builder = StreamsBuilder()
+        rows = builder.stream("rows", topic()).mapValues(lambda v: v)
+        (rows.flatMapValues(lambda v: v) if more else rows).groupByKey().count(store="s")
+        (one,) = builder.build().sub_topologies
+        assert one.takes_what_it_reads is not more
+
+
 def two_stores(builder: StreamsBuilder) -> None:
     rows = builder.stream("rows", topic())
     rows.groupByKey().count(store="s")
