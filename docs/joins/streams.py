@@ -89,15 +89,16 @@ class Script:
 
 @dataclass(frozen=True)
 class Result:
-    """What was joined: the names of both rows and their times; None on the side that has none."""
+    """What was joined: the names of both rows and their times; None on the side that has none, or is not in the result."""
 
     left: Row | None
     right: Row | None
+    has_right: bool = True
 
     @property
     def text(self) -> str:
         """As the picture shows it."""
-        return "".join("-" if row is None else row[0] for row in (self.left, self.right))
+        return "".join("-" if row is None else row[0] for row in (self.left, *([self.right] if self.has_right else [])))
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _lane(script: Script, name: str, rows: tuple[Sequence[Row], Sequence[Row]], 
     known = {side: {row[0]: row for batch in script.batches for row in batch[at]} for at, side in enumerate((LEFT, RIGHT))}
     results, aside = [], {}
     for tag, row in ((tag, row) for tag, table in step.out.items() for row in table.to_pylist()):
-        both = Result(known[LEFT].get(row["v"]), known[RIGHT].get(row.get("w")))
+        both = Result(known[LEFT].get(row["v"]), known[RIGHT].get(row.get("w")), "w" in row)
         if tag == JOINED:
             results.append(both)
         else:
