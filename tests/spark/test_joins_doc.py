@@ -20,7 +20,7 @@ SIZES = re.compile(r"(│ (?:bytes|skew) +│ )[\d,.]+ +│")  # how well a blob
 MOST_LINES = 20
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_page_prints_what_it_shows(
     spark: SparkSession,  # the page's own call then gets this session
     tmp_path: Path,
