@@ -74,6 +74,19 @@ def test_the_page_shows_every_picture() -> None:
     assert sorted(file.stem for file in (PAGE.parent / "joins").glob("*.svg")) == sorted(PICTURES)
 
 
+def test_the_table_of_choices_leads_to_each_section_and_each_section_has_a_picture_and_an_example() -> None:
+    page = PAGE.read_text()
+    sections = dict(zip(*[iter(re.split(r"^##+ (.+)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    by_anchor = {title.lower().replace(",", "").replace(" ", "-"): text for title, text in sections.items()}
+    led = set(re.findall(r"\]\(#([\w-]+)\)", sections["Which one"]))
+    assert len(led) == 14
+    for anchor in led:
+        assert "```python" in by_anchor[anchor], anchor
+        assert ".svg)" in by_anchor[anchor], anchor
+    shown = {anchor for anchor, text in by_anchor.items() if ".svg)" in text}
+    assert shown == led | {"too-many-partners"}
+
+
 def partners(script: Script, left: list[Row], right: list[Row]) -> list[Pair]:
     assert isinstance(script.within, Interval)
     low, high = script.within.lower_us / 1e6, script.within.upper_us / 1e6
