@@ -171,12 +171,12 @@ class AsOfJoin:
         wakes = [int(lefts.min()) + 1] if len(lefts) else []
         waits = search.waits_until_us()
         wakes += [int(waits.min())] if len(waits) and waits.min() < UNBOUNDED_US else []
-        if self.direction != "backward" and len(rights) and (len(lefts) or len(waits)):
+        if self.direction != "backward" and len(rights) and len(waits):
             wakes.append(int(rights.min()) + 1)
         heard = np.append(ints(kept.column(self._heard)), ints(later[RIGHT].column(self._heard)))
         useful_us = 0 if self.direction == "forward" else self.reach_us if self.ttl_us is None else self.ttl_us
-        if len(heard) and useful_us < UNBOUNDED_US:
-            wakes.append(int(heard.max()) + useful_us + 1)
+        if len(heard) and search.watermark_us <= (ends_us := int(heard.max()) + useful_us) < UNBOUNDED_US:
+            wakes.append(ends_us + 1)
         return min(wakes, default=None)
 
     @property
@@ -193,10 +193,12 @@ class _Search:
         For each left row the position of its partner, or `NOBODY`.
     is_proven : ndarray (n,) bool
         Whether nothing better can come.
+    watermark_us : int
+        Below it no row can come any more.
     """
 
     def __init__(self, kernel: AsOfJoin, asking: pa.Table, known: pa.Table, watermark_us: int) -> None:
-        self._kernel, self._known, self._watermark_us = kernel, known, watermark_us
+        self._kernel, self._known, self.watermark_us = kernel, known, watermark_us
         layout = kernel.layout
         self._our_keys, their_keys = key_codes(asking, known, layout)
         self._our_times, their_times = ints(asking.column(layout.left.time)), ints(known.column(layout.right.time))
@@ -228,13 +230,13 @@ class _Search:
         kernel = self._kernel
         if kernel.direction == "forward":
             return self._known.slice(0, 0)
-        alive = last_of_each(self._their_keys) & (self._their_times + kernel.reach_us >= self._watermark_us)
+        alive = last_of_each(self._their_keys) & (self._their_times + kernel.reach_us >= self.watermark_us)
         needed = self._back[~self.is_proven]
         alive[needed[needed != NOBODY]] = True
         if self._segments is None:
             return self._known.take(pa.array(self._at[alive]))
         seen_us, is_heard = self._segments.heard()
-        alive &= is_heard & (seen_us + self._segments.ttl_us >= self._watermark_us)
+        alive &= is_heard & (seen_us + self._segments.ttl_us >= self.watermark_us)
         rows = self._known.take(pa.array(self._at[alive]))
         return rows.set_column(rows.schema.get_field_index(SEEN), SEEN, pa.array(seen_us[alive]))
 
@@ -263,8 +265,8 @@ class _Search:
     def _proven(self) -> Mask:
         if self._kernel.direction == "backward":
             return np.ones(len(self._our_times), bool)
-        expired = self._watermark_us > self._our_times + self._kernel.reach_us
-        nothing_nearer = self._watermark_us >= self._our_times + self._distance(self._back)
+        expired = self.watermark_us > self._our_times + self._kernel.reach_us
+        nothing_nearer = self.watermark_us >= self._our_times + self._distance(self._back)
         found: Mask = (self._fore != NOBODY) | expired | nothing_nearer
         return found
 

@@ -136,6 +136,7 @@ def test_of_rows_at_one_time_the_last_by_the_order_wins_then_by_content() -> Non
         (AsOf("forward", 4), [6, 9, 10, 14], [9, 14]),
         (AsOf("nearest", 4), [6, 9, 10, 13], [9, 10]),
         (AsOf("nearest"), [6, 9, 10], [9, 10]),
+        (AsOf("nearest", 1, exact=False), [6, 7, 10], [7, 10]),
     ],
 )
 def test_a_bucket_is_woken_when_something_is_due(asked: AsOf, woken: list[int], given: list[int]) -> None:
