@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from spark_ext.errors import SettingsError
-from spark_ext.streams.nodes import Lookup, Node, Port, Process, Sink, Source, Stateful, Step, To
+from spark_ext.streams.nodes import Fold, Lookup, Node, Port, Process, Sink, Slide, Source, Stateful, Step, StreamJoin, To
 
 __all__ = ["SubTopology", "cut", "leaves_of"]
 
@@ -36,6 +36,10 @@ class SubTopology:
         What it writes.
     kept : list of Node
         Leaves of its own that others read, each kept as a table.
+    needs_time : bool
+        Whether it, or one that reads it, waits for a watermark; others run without one, and so without batches that have no rows.
+    reads : list of SubTopology
+        Those whose tables it reads.
     """
 
     name: str
@@ -44,6 +48,8 @@ class SubTopology:
     sinks: list[Sink] = field(default_factory=list)
     kept: list[Node] = field(default_factory=list)
     number: int = -1
+    needs_time: bool = False
+    reads: list[SubTopology] = field(default_factory=list)
 
     @property
     def leaves(self) -> tuple[Node, ...]:
@@ -65,6 +71,12 @@ class SubTopology:
         for node in (*(self.head.parents if self.head else ()), *([self.head] if self.head else []), *self.kept, *self.sinks):
             visit(node)
         return tuple(found)
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether it holds results back until a time."""
+        head = self.head
+        return isinstance(head, StreamJoin | Slide) or (isinstance(head, Fold) and head.window is not None)
 
     @property
     def takes_what_it_reads(self) -> bool:
@@ -164,12 +176,12 @@ def _ordered(queries: list[SubTopology], nodes: Sequence[Node]) -> list[SubTopol
                 why="what it writes comes back to it", todo="write it to a topic of another application, and read that",
             )  # fmt: skip
         open_.append(one)
-        needed: list[object] = [leaf.topic if isinstance(leaf, Source) and leaf.consumed is None else leaf for leaf in one.leaves]
+        read: list[object] = [leaf.topic if isinstance(leaf, Source) and leaf.consumed is None else leaf for leaf in one.leaves]
+        one.reads = [makes[each] for each in read if each in makes]
         # A table that the same query keeps is looked up as it was after the batch before.
-        needed += [node.table for node in one.lookups if makes.get(node.table) is not one]
-        for each in needed:
-            if each in makes:
-                visit(makes[each])
+        tables = [makes[node.table] for node in one.lookups if makes.get(node.table, one) is not one]
+        for each in (*one.reads, *tables):
+            visit(each)
         open_.pop()
         order.append(one)
 
@@ -178,4 +190,8 @@ def _ordered(queries: list[SubTopology], nodes: Sequence[Node]) -> list[SubTopol
         visit(one)
     for number, one in enumerate(order):
         one.number = number
+    for one in reversed(order):
+        one.needs_time = one.needs_time or one.waits or isinstance(one.head, Process)
+        for each in one.reads:
+            each.needs_time = each.needs_time or one.needs_time
     return order

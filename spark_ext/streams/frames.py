@@ -72,21 +72,23 @@ class Frames:
         return self._look_up(node, self[node.parents[0]])
 
 
-def from_source(node: Source, spark: SparkSession, *, more_lateness: timedelta) -> DataFrame:
-    """Return the records of a topic that is read from outside, with its watermark."""
+def from_source(node: Source, spark: SparkSession, *, more_lateness: timedelta | None) -> DataFrame:
+    """Return the records of a topic that is read from outside, with its watermark, or with none."""
     consumed = node.consumed
     assert consumed is not None, "topics of the application are tables"  # noqa: S101
     rows = consumed.read(spark)
-    if WATERMARK_TIME not in rows.columns:
+    if WATERMARK_TIME not in rows.columns and more_lateness is not None:
         rows = with_watermark(rows, event_time=consumed.timestamp, lateness=consumed.lateness + more_lateness)
     if {DEAD, RANGE} <= set(rows.columns):  # of a source of ours: bad records and accounts are for whoever keeps them
         rows = accepted(rows)
     return _records(rows, consumed)
 
 
-def from_table(spark: SparkSession, path: str, *, more_lateness: timedelta) -> DataFrame:
-    """Return the records of a table between two queries, with the watermark that its clock gives."""
+def from_table(spark: SparkSession, path: str, *, more_lateness: timedelta | None) -> DataFrame:
+    """Return the records of a table between two queries, with the watermark that its clock gives, or with none."""
     rows = spark.readStream.format("delta").load(path)
+    if more_lateness is None:
+        return rows.drop(CLOCK)
     return with_watermark(rows, event_time=CLOCK, lateness=more_lateness).drop(CLOCK, WATERMARK_TIME)
 
 

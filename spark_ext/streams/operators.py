@@ -25,7 +25,7 @@ from spark_ext.names import column
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.control import UNTIL, Control
 from spark_ext.state.kernel import EARLIEST, LATEST, Kernel
-from spark_ext.state.operator import apply_kernel, input_schema
+from spark_ext.state.operator import apply_kernel, has_watermark, input_schema
 from spark_ext.state.packing import TAG
 from spark_ext.streams.ddl import arrow_schema
 from spark_ext.streams.nodes import Fold, Node, Process, Slide, Stateful, StreamJoin
@@ -39,7 +39,6 @@ __all__ = [
     "REJECTED_COLUMNS",
     "FoldOperator",
     "JoinOperator",
-    "Moment",
     "Operator",
     "ProcessOperator",
     "Settings",
@@ -51,6 +50,7 @@ __all__ = [
 KEY_IN: Final = "_key"
 TIME_IN: Final = "_time"
 LAST: Final = "_last"
+NO_TIME: Final = "_no_time"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 REJECTED_COLUMNS: Final = ("input", "reason", KEY, VALUE, TIMESTAMP, "lateness_ms", "missed", "windows")
@@ -73,19 +73,6 @@ class Settings:
         return buckets_for(self.expected_keys) if self.buckets is None else self.buckets
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Which batch it is, the same at a replay."""
-
-    epoch: int
-    watermark: datetime
-
-    @property
-    def time(self) -> Column:
-        """The watermark, as a column."""
-        return F.lit(self.watermark).cast("timestamp")
-
-
 class Operator(Generic[N]):
     """Base of operators."""
 
@@ -101,7 +88,7 @@ class Operator(Generic[N]):
         """Return tagged rows."""
         raise NotImplementedError
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Return the records of a batch: by the node, or by the name of its output."""
         raise NotImplementedError
 
@@ -124,8 +111,12 @@ class FoldOperator(Operator[Fold]):
         (rows,) = inputs
         node = self.node
         window = windows.global_window().without_grace() if node.window is None else node.window
+        frame = fold_input(rows, node.aggregates)
+        if not has_watermark(frame):  # a running aggregate that nobody asks for the time: one that stands still will do
+            frame = frame.withColumn(NO_TIME, F.timestamp_seconds(F.lit(0))).withWatermark(NO_TIME, "0 seconds")
         return windows.aggregate(
-            fold_input(rows, node.aggregates),
+            frame,
+            columns=[name for name in frame.columns if name != NO_TIME],
             keys=[KEY_IN],
             event_time=TIME_IN,
             window=window,
@@ -141,7 +132,7 @@ class FoldOperator(Operator[Fold]):
         """Tell whether there are windows."""
         return self.node.window is not None or isinstance(self.node, Slide)
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make records of results: of windows the key is key and window, the timestamp that of the newest record in it."""
         node, results = self.node, windows.results(tagged)
         key, more = F.col(KEY_IN), []
@@ -152,7 +143,7 @@ class FoldOperator(Operator[Fold]):
                 bounds = F.struct(bounds.getField("start").alias("start"), _earlier(bounds.getField("end"), node.gap_us).alias("end"))
             key, more = F.struct(key.alias(KEY), bounds.alias(WINDOW)), [F.col(FINAL)]
         value = column(node.result) if node.result else F.struct(*map(column, node.aggregates))
-        return {node: results.select(key.alias(KEY), value.alias(VALUE), F.col(LAST).alias(TIMESTAMP), at_epoch(moment), *more)}
+        return {node: results.select(key.alias(KEY), value.alias(VALUE), F.col(LAST).alias(TIMESTAMP), at_epoch(epoch), *more)}
 
     def rejected(self, tagged: DataFrame) -> DataFrame | None:
         """Return late, invalid and outside rows; one that is late for some of its windows only is marked so."""
@@ -215,7 +206,7 @@ class JoinOperator(Operator[StreamJoin]):
             engine="millrace",
         )
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make a record of each pair: the later timestamp, the value that the joiner makes."""
         value = self.node.joiner(F.col("left_value"), F.col("right_value"))
         found = joins.tagged.joined(tagged).select(KEY, value.alias(VALUE), F.greatest("left_time", "right_time").alias(TIMESTAMP))
@@ -249,7 +240,7 @@ class ProcessOperator(Operator[Process]):
         ticks = None if node.ticks is None else Ticks("", node.ticks)
         return apply_kernel(plain, kernel, keys=[KEY], columns=plain.columns, buckets=self.settings.number, control=ticks)
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make records of what was forwarded, by output."""
         found: dict[Node | str, DataFrame] = {}
         for at, name in enumerate(self.node.outputs):
@@ -348,9 +339,9 @@ def sequenced(rows: DataFrame) -> DataFrame:
     return rows.withColumn(SEQUENCE, F.unix_micros(F.col(TIMESTAMP)))
 
 
-def at_epoch(moment: Moment) -> Column:
+def at_epoch(epoch: int) -> Column:
     """Return the sequence of a table's updates: the epoch that made them."""
-    return F.lit(moment.epoch).cast("bigint").alias(SEQUENCE)
+    return F.lit(epoch).cast("bigint").alias(SEQUENCE)
 
 
 def abs_max(*times: timedelta) -> timedelta:

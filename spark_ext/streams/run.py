@@ -42,7 +42,7 @@ from spark_ext.streams.nodes import (
     TableJoin,
     To,
 )  # fmt: skip
-from spark_ext.streams.operators import FoldOperator, JoinOperator, Moment, Operator, ProcessOperator, Settings, SlideOperator
+from spark_ext.streams.operators import FoldOperator, JoinOperator, Operator, ProcessOperator, Settings, SlideOperator
 from spark_ext.streams.out import outboxed
 from spark_ext.streams.processor import table_of
 from spark_ext.streams.records import KEY, SEQUENCE
@@ -132,18 +132,21 @@ class Application:
                 query.await_end()
 
     def closeWindows(self, until: datetime) -> None:
-        """Let windows and joins give out everything up to an event time, as the input has ended; of a run without `every` in a run more.
+        """Let windows and joins give out everything up to an event time, as the input has ended.
 
-        One sub-topology after the other, each once it has read what those before it gave out.
+        One sub-topology after the other, each once it has read what those before it gave out. Of a run without `every` what has been read
+        so far counts.
         """
+        again: set[SubTopology] = set()
         for at, one in enumerate(self._topology.sub_topologies):
-            waits = isinstance(one.head, Fold | StreamJoin)  # only these hold records back until a time
-            if self._every is None:
+            if self._every is None and again.intersection(one.reads):
                 self._run_again(at, one)
-            if waits:
+                again.add(one)
+            if one.waits:
                 self._control(one).close(until)
                 if self._every is None:
                     self._run_again(at, one)
+                    again.add(one)
             if self._every is not None:
                 self._queries[at].spark_query.processAllAvailable()
 
@@ -234,7 +237,7 @@ class Application:
 
     def _started(self, one: SubTopology) -> Query:
         grace = one.head.grace if isinstance(one.head, StreamJoin) else timedelta(0)
-        streams = {leaf: self._stream(leaf, grace) for leaf in one.leaves}
+        streams = {leaf: self._stream(leaf, grace if one.needs_time else None) for leaf in one.leaves}
         if one.head is None:
             operator, frame = None, _united(streams)
         else:
@@ -242,7 +245,7 @@ class Application:
             frame = operator.plan([Frames(streams)[parent] for parent in one.head.parents])
         empty = self._spark.createDataFrame([], frame.schema)
         # The columns of whatever it writes, so that others can read it before there is a row.
-        records = Frames(self._leaves(one, operator, empty, Moment(0, EPOCH)), lambda node, rows: self._looked_up(node, rows, None))
+        records = Frames(self._leaves(one, operator, empty, 0), lambda node, rows: self._looked_up(node, rows, None))
         tables = {}
         for leaf in one.kept:
             tables[self._internal(leaf)] = _clocked(records[leaf], None).schema
@@ -268,7 +271,7 @@ class Application:
     def _route(self, one: SubTopology, operator: Operator[Any] | None, epoch: epochs.Epoch) -> Mapping[str, DataFrame]:
         """Return the rows of each table of an epoch."""
         records = Frames(
-            self._leaves(one, operator, epoch.rows, Moment(epoch.epoch, epoch.watermark)),
+            self._leaves(one, operator, epoch.rows, epoch.epoch),
             lambda node, rows: self._looked_up(node, rows, epoch),
         )
         clock = epoch.watermark - (operator.hold if operator is not None else timedelta(0))
@@ -307,11 +310,11 @@ class Application:
                 found[f"rejected {kind}"] = epochs.Append(self._rejected_path(one, kind), counts_as=counts_as if counts else None)
         return found
 
-    def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, moment: Moment) -> dict[Node, DataFrame]:
+    def _leaves(self, one: SubTopology, operator: Operator[Any] | None, rows: DataFrame, epoch: int) -> dict[Node, DataFrame]:
         """Return the records of the leaves that a batch has: what it read, or what its operator made."""
         if operator is None or one.head is None:
             return _parted(rows, one.leaves)
-        outputs = operator.outputs(rows, moment)
+        outputs = operator.outputs(rows, epoch)
         if one.head in outputs:
             return {one.head: outputs[one.head]}
         return {node: outputs[node.port] for node in one.nodes if isinstance(node, Port)}
@@ -326,7 +329,7 @@ class Application:
     def _operator(self, one: SubTopology, head: Stateful) -> Operator[Any]:
         return OPERATORS[type(head)](head, Settings(self._buckets, control=self._control(one)))
 
-    def _stream(self, leaf: Node, grace: timedelta) -> DataFrame:
+    def _stream(self, leaf: Node, grace: timedelta | None) -> DataFrame:
         if isinstance(leaf, Source):
             if leaf.consumed is not None:
                 return from_source(leaf, self._spark, more_lateness=grace)

@@ -12,8 +12,9 @@ from pyspark.sql import functions as F
 from spark_ext import tables
 from spark_ext.names import column
 from spark_ext.streams.nodes import Changes, ForeignJoin, Node, TableFold, TableJoin
-from spark_ext.streams.operators import KEY_IN, TIME_IN, Moment, Operator, at_epoch, fold_input, rejected_rows
+from spark_ext.streams.operators import KEY_IN, LAST, TIME_IN, Operator, at_epoch, fold_input, rejected_rows
 from spark_ext.streams.records import KEY, RECORD, SEQUENCE, TIMESTAMP, VALUE
+from spark_ext.windows.aggregates import max  # noqa: A004
 
 __all__ = ["ChangesOperator", "ForeignJoinOperator", "TableFoldOperator", "TableJoinOperator"]
 
@@ -32,7 +33,7 @@ class ChangesOperator(Operator[Changes]):
             rows.select(*RECORD), keys=[KEY], sequence=SEQUENCE, deleted=F.col(VALUE).isNull(), buckets=self.settings.number
         )
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Return records with a sign."""
         return {self.node: tables.changed(tagged)}
 
@@ -48,21 +49,22 @@ class TableFoldOperator(Operator[TableFold]):
     def plan(self, inputs: Sequence[DataFrame]) -> DataFrame:
         """Run `spark_ext.tables.aggregate`."""
         (rows,) = inputs
-        plain = fold_input(self.node.regroup(rows), self.node.aggregates, SIGN).drop(TIME_IN)
-        return tables.aggregate(plain, by=[KEY_IN], aggregates=self.node.aggregates, buckets=self.settings.number)
+        plain = fold_input(self.node.regroup(rows), self.node.aggregates, SIGN)
+        aggregates = {**self.node.aggregates, LAST: max(TIME_IN)}
+        return tables.aggregate(plain, by=[KEY_IN], aggregates=aggregates, buckets=self.settings.number)
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
-        """Make records of groups; their timestamp is the watermark, as what is in a group has many."""
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
+        """Make records of groups; their timestamp is that of the newest row in it."""
         node = self.node
         value = column(node.result) if node.result else F.struct(*map(column, node.aggregates))
-        rows = tables.changed(tagged).select(F.col(KEY_IN).alias(KEY), value.alias(VALUE), moment.time.alias(TIMESTAMP), SIGN)
-        return {node: as_updates(rows, moment)}
+        rows = tables.changed(tagged).select(F.col(KEY_IN).alias(KEY), value.alias(VALUE), F.col(LAST).alias(TIMESTAMP), SIGN)
+        return {node: as_updates(rows, epoch)}
 
     def rejected(self, tagged: DataFrame) -> DataFrame | None:
         """Return rows that go and were not there."""
         rows = tables.unknown(tagged)
-        whole = F.to_json(F.struct(*(column(name) for name in rows.columns if name not in {KEY_IN, SIGN})))
-        made = rows.select(KEY_IN, whole.alias(VALUE), F.lit(None).cast("timestamp").alias(TIMESTAMP))
+        whole = F.to_json(F.struct(*(column(name) for name in rows.columns if name not in {KEY_IN, TIME_IN, SIGN})))
+        made = rows.select(KEY_IN, whole.alias(VALUE), F.col(TIME_IN).alias(TIMESTAMP))
         return rejected_rows(made, "", F.lit("unknown"), KEY_IN, VALUE, TIMESTAMP)
 
 
@@ -82,9 +84,9 @@ class TableJoinOperator(Operator[TableJoin]):
             buckets=self.settings.number,
         )
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make records of pairs."""
-        return {self.node: as_updates(paired(tables.changed(tagged), self.node.joiner(F.col("left_value"), F.col("right_value"))), moment)}
+        return {self.node: as_updates(paired(tables.changed(tagged), self.node.joiner(F.col("left_value"), F.col("right_value"))), epoch)}
 
     def rejected(self, tagged: DataFrame) -> DataFrame | None:
         """Return updates that are not newer than what their table had, and those without a key."""
@@ -114,9 +116,9 @@ class ForeignJoinOperator(Operator[ForeignJoin]):
             buckets=self.settings.number,
         )
 
-    def outputs(self, tagged: DataFrame, moment: Moment) -> Mapping[Node | str, DataFrame]:
+    def outputs(self, tagged: DataFrame, epoch: int) -> Mapping[Node | str, DataFrame]:
         """Make records of pairs, keyed as the left table."""
-        return {self.node: as_updates(paired(tables.changed(tagged), self.node.joiner(F.col("left_value"), F.col("right_value"))), moment)}
+        return {self.node: as_updates(paired(tables.changed(tagged), self.node.joiner(F.col("left_value"), F.col("right_value"))), epoch)}
 
     def rejected(self, tagged: DataFrame) -> DataFrame | None:
         """Return what no table could take, and left rows beyond the most that may name one right row."""
@@ -138,7 +140,7 @@ def paired(changed: DataFrame, value: Column) -> DataFrame:
     return changed.select(KEY, value.alias(VALUE), F.greatest("left_time", "right_time").alias(TIMESTAMP), SIGN)
 
 
-def as_updates(signed: DataFrame, moment: Moment) -> DataFrame:
+def as_updates(signed: DataFrame, epoch: int) -> DataFrame:
     """Return the updates that rows with a sign amount to: of a key the row that comes, or none if one only goes.
 
     A table has one row for a key, so in a batch at most one comes.
@@ -146,4 +148,4 @@ def as_updates(signed: DataFrame, moment: Moment) -> DataFrame:
     comes = F.when(F.col(SIGN) > 0, F.struct(F.col(VALUE), F.col(TIMESTAMP)))
     last = signed.groupBy(KEY).agg(F.first(comes, ignorenulls=True).alias("_new"), F.max(TIMESTAMP).alias("_then"))
     time = F.coalesce(F.col("_new").getField(TIMESTAMP), F.col("_then"))
-    return last.select(KEY, F.col("_new").getField(VALUE).alias(VALUE), time.alias(TIMESTAMP), at_epoch(moment))
+    return last.select(KEY, F.col("_new").getField(VALUE).alias(VALUE), time.alias(TIMESTAMP), at_epoch(epoch))
