@@ -21,9 +21,9 @@ def apply_changes(
 ) -> Written:
     """Bring rows with a sign into the Delta table at `path`: those that come replace the row of their key, those that only go are deleted.
 
-    Guarantee: one commit, with the rows net: one that comes and goes does neither. A table that is not there is made, with change data
-    feed, so that `spark_ext.tables.read_changes` gives what each commit changed. With a transaction a replay is not even tried; without
-    one it changes nothing either, as long as batches come in order or have a sequence.
+    Guarantee: one commit, with the rows net: one that comes and goes does neither. A table that is not there is made with change data
+    feed, by Spark in a commit before, so that `spark_ext.tables.read_changes` gives what each commit changed. With a transaction a replay
+    is not even tried; without one it changes nothing either, as long as batches come in order or have a sequence.
 
     Parameters
     ----------

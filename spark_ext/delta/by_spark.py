@@ -11,6 +11,7 @@ import delta.exceptions  # noqa: F401 (gives Delta's conflicts Python classes)
 import pyarrow as pa
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from deltalake import DeltaTable as Known
+from deltalake import Schema
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
@@ -23,6 +24,7 @@ from spark_ext.delta.rules import (
     CHANGE_FEED,
     IS_CURRENT,
     OWN,
+    ROW_GROUP,
     VALID_FROM,
     VALID_TO,
     check_history,
@@ -37,6 +39,7 @@ from spark_ext.state.signed import SIGN
 
 __all__ = ["append", "apply_changes", "combine", "history", "upsert"]
 
+ROW_LIMIT: Final = "parquet.block.row.count.limit"
 TXN: Final = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
 
 
@@ -90,13 +93,15 @@ def apply_changes(frame: DataFrame, path: str, *, keys: Sequence[str], sequence:
     elif _has_duplicates(plan.spark(net.where(f"{SIGN} > 0").withColumn(SIGN, F.explode(F.sequence(F.lit(1), SIGN)))), keys):
         raise duplicate_keys(path, keys)
     if table is None:
-        return _add(None, new, path, txn, evolves=False, follows=True)
+        # The rows come with the merge, whose session says how large row groups are; of two that make the table one looks again.
+        Known.create(path, Schema.from_arrow(plan.schema), mode="error", configuration={CHANGE_FEED: "true"})
+        table = open_table(path)
     whole, number = free_name(new.columns), free_name([*new.columns, "is_whole"])
     both = new.withColumn(whole, F.lit(True)).unionAll(gone.withColumn(whole, F.lit(False)))
     of_key = Window.partitionBy(*(F.col(quoted(key)) for key in keys)).orderBy(F.col(quoted(whole)).desc())
     rows = both.withColumn(number, F.row_number().over(of_key)).where(F.col(number) == 1).drop(number)
     stamp = Stamp.of(txn)
-    merger = _merge(rows, path, keys, txn, stamp, plan)
+    merger = _merge(rows, path, keys, txn, stamp, plan, rows_in_group=ROW_GROUP)
     columns = _all(new.columns)
     is_new = f"new.{quoted(whole)}"
     order = ""
@@ -166,20 +171,20 @@ def history(frame: DataFrame, path: str, *, keys: Sequence[str], sequence: str, 
     return _written(table, path, txn, stamp)
 
 
-def _add(table: Known | None, rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool, follows: bool = False) -> Written:
+def _add(table: Known | None, rows: DataFrame, path: str, txn: Txn | None, *, evolves: bool) -> Written:
     stamp = Stamp.of(txn)
     writer = rows.write.format("delta").mode("append").option("userMetadata", stamp.text)
     if txn is not None:
         writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
-    if follows:
-        writer = writer.option(CHANGE_FEED, "true")
     if evolves:
         writer = writer.option("mergeSchema", True)
     writer.save(path)
     return _written(table, path, txn, stamp)
 
 
-def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, stamp: Stamp, plan: Fit) -> DeltaMergeBuilder:
+def _merge(
+    rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, stamp: Stamp, plan: Fit, *, rows_in_group: int | None = None
+) -> DeltaMergeBuilder:
     """Return a merge by the keys, a null equal to a null.
 
     Delta takes a merge's transaction from settings of the session that the target belongs to. So each merge has a session of its own,
@@ -191,6 +196,8 @@ def _merge(rows: DataFrame, path: str, keys: Sequence[str], txn: Txn | None, sta
     copy.conf().set("spark.databricks.delta.commitInfo.userMetadata", stamp.text)
     for name in TXN:
         copy.conf().unset(name)
+    if rows_in_group is not None:
+        copy.conf().set(ROW_LIMIT, str(rows_in_group))
     for name, value in zip(TXN, (txn.app_id, str(txn.version)) if txn else (), strict=False):
         copy.conf().set(name, value)
     target = DeltaTable(spark, spark._jvm.io.delta.tables.DeltaTable.forPath(copy, path))  # type: ignore[union-attr]  # noqa: SLF001 (as above)

@@ -19,6 +19,7 @@ from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import DeltaError
 
 from spark_ext.delta.arrow import read_arrow
+from spark_ext.delta.rules import CHANGE_FEED, ROW_GROUP
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.points import reach
 from spark_ext.epochs.sinks import Sink
@@ -35,6 +36,7 @@ DAY: Final = timedelta(days=1)
 HISTORY: Final = 1_000  # commits
 RETAINED_AT_ONCE: Final = 10  # a tenth of the epochs that stay must be due to leave
 VACUUM: Final = "VACUUM END"
+FAST_BY_KEY: Final = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=ROW_GROUP)
 FAST: Final = WriterProperties(compression="ZSTD", compression_level=1)  # half the time of delta-rs's level 4, files as small
 
 Work = Literal["retention", "compact", "vacuum", "log checkpoint", "retain epochs", "skipped"]
@@ -209,7 +211,8 @@ def _compact(table: DeltaTable, rules: Rules) -> tuple[Work, str] | None:
     small = sizes.filter(pc.less(sizes, rules.small_bytes))
     if len(small) <= 1 or (len(small) < rules.small_files and pc.sum(small).as_py() < rules.target_bytes):
         return None
-    done = table.optimize.compact(target_size=rules.target_bytes, writer_properties=FAST)
+    is_read_by_key = table.metadata().configuration.get(CHANGE_FEED, "").lower() == "true"
+    done = table.optimize.compact(target_size=rules.target_bytes, writer_properties=FAST_BY_KEY if is_read_by_key else FAST)
     if not done["numFilesRemoved"]:
         return None
     return "compact", f"{done['numFilesRemoved']} files are {done['numFilesAdded']} now"
