@@ -40,6 +40,7 @@ from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pins import OpenTables, Pins
 from spark_ext.epochs.pipeline import Epoch, Pipeline, Route
 from spark_ext.epochs.points import reach
+from spark_ext.epochs.scope import epoch_scope
 from spark_ext.epochs.sinks import History, Outbox, Sink, Sketches, Table, Upsert
 from spark_ext.epochs.sketch_sinks import check_sketch_frame, check_sketch_rows, merge_sketches
 from spark_ext.errors import EpochError, SettingsError
@@ -105,6 +106,10 @@ class Committer:
 
     def __call__(self, batch: Batch) -> None:
         """Make an epoch of a batch; steps as in the module's text."""
+        with epoch_scope():
+            self._commit(batch)
+
+    def _commit(self, batch: Batch) -> None:
         started, lasted = self._now(), _Durations()
         # 1. Already in the ledger?
         if self._ledger.is_committed(self._app_id, batch.batch_id):

@@ -1,13 +1,18 @@
 """A table that is brought to the workers once, and searched there by each batch.
 
 The driver reads what is needed of the table, sorts it, and broadcasts it as Arrow's bytes, which a worker opens without reading them. A
-copy lives as long as the frame that it was made of: `spark_ext.epochs.Epoch.table` gives the same frame while its version is in use.
+copy lives as long as the frame that it was made of: `spark_ext.epochs.Epoch.table` gives the same frame while its version is in use. What
+was made in an epoch is destroyed after the epoch in which its frame has gone; outside of epochs copies stay until the session ends, as
+nobody knows which plans are still to run.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -16,6 +21,7 @@ from pyspark.core.broadcast import Broadcast
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from spark_ext.epochs.scope import after_epoch
 from spark_ext.errors import JoinError
 from spark_ext.joins.copy_kernel import HASH, KEY, SINCE, UNTIL, Copy, Overlap, copied, found, held, result
 from spark_ext.joins.sides import ints
@@ -24,7 +30,7 @@ from spark_ext.names import column
 from spark_ext.state.keys import whole
 from spark_ext.workers import settle
 
-__all__ = ["MOST_ROWS", "Interval", "LocalCopy", "copy_of", "joined", "sent"]
+__all__ = ["MOST_ROWS", "Interval", "LocalCopy", "copy_of", "joined", "once"]
 
 MOST_ROWS: Final = 5_000_000
 SALTS: Final = 8  # hashes that are tried until no two keys of the table have one
@@ -71,6 +77,7 @@ class Moment:
 
 
 _copies: WeakKeyDictionary[DataFrame, dict[Any, LocalCopy]] = WeakKeyDictionary()
+_gone: deque[Broadcast[bytes]] = deque()  # whose frames are; not destroyed there, as garbage is collected in the middle of anything
 
 
 def copy_of(table: DataFrame, layout: TableLayout, *, interval: Interval | None = None, most_rows: int = MOST_ROWS) -> LocalCopy:
@@ -84,18 +91,26 @@ def copy_of(table: DataFrame, layout: TableLayout, *, interval: Interval | None 
     known = _copies.setdefault(table, {})
     asked = (layout.table_keys, layout.looked_up, interval)
     if asked not in known:
-        known[asked] = sent(table, layout, interval=interval, most_rows=most_rows)
+        known[asked] = made = sent(table, layout, interval=interval, most_rows=most_rows)
+        after_epoch(partial(_let_go, weakref.ref(table), made.bytes_))
     elif known[asked].rows > most_rows:
         raise _too_many(table, most_rows)
     return known[asked]
 
 
+def once(table: DataFrame, layout: TableLayout, *, most_rows: int = MOST_ROWS) -> LocalCopy:
+    """Return a copy for one epoch."""
+    made = sent(table, layout, most_rows=most_rows)
+    after_epoch(made.bytes_.destroy)
+    return made
+
+
 def sent(table: DataFrame, layout: TableLayout, *, interval: Interval | None = None, most_rows: int = MOST_ROWS) -> LocalCopy:
     """Read a table, sort it and send it to the workers."""
+    if table.count() > most_rows:  # of a Delta table as it is the log knows
+        raise _too_many(table, most_rows)
     for salt in range(SALTS):
-        rows = table.select(*_copied(table, layout, interval, salt)).where(_has_key(len(layout.keys))).limit(most_rows + 1).toArrow()
-        if rows.num_rows > most_rows:
-            raise _too_many(table, most_rows)
+        rows = table.select(*_copied(table, layout, interval, salt)).where(_has_key(len(layout.keys))).toArrow()
         copy = copied(rows, name=_name(table), overlap=None if interval is None else interval.overlap)
         if copy is not None:
             return LocalCopy(table.sparkSession.sparkContext.broadcast(_as_bytes(copy)), salt, copy.rows.num_rows, copy.most, copy.worst)
@@ -107,6 +122,17 @@ def joined(rows: DataFrame, copy: LocalCopy, layout: TableLayout, moment: Moment
     """Return the plan: each block of rows is joined where it is."""
     asked = rows.withColumn(HASHED, _hash(layout.keys, copy.salt))
     return asked.mapInArrow(_worker(copy.bytes_, layout.keys, tuple(rows.columns), layout, moment), layout.result)
+
+
+def _let_go(frame: weakref.ref[DataFrame], held: Broadcast[bytes]) -> None:
+    """Destroy what no plan needs any more, and later on what a frame still needs now."""
+    table = frame()
+    if table is None:
+        _gone.append(held)
+    else:
+        weakref.finalize(table, _gone.append, held).atexit = False
+    while _gone:
+        _gone.popleft().destroy()
 
 
 def _worker(

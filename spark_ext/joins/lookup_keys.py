@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from spark_ext.errors import SettingsError
 from spark_ext.joins.copy_kernel import LookupHow
 from spark_ext.joins.key_ranges import key_ranges
-from spark_ext.joins.local_copy import MOST_ROWS, joined, sent
+from spark_ext.joins.local_copy import MOST_ROWS, joined, once
 from spark_ext.joins.lookup import check_matches
 from spark_ext.joins.plan import On
 from spark_ext.joins.table_layout import Columns, TableLayout
@@ -77,7 +77,7 @@ def lookup_keys(
     if rows.isStreaming:
         todo = "call it in the route of an epoch"
         raise SettingsError("look up keys of", "rows", "", expected="the frame of a batch", got="a stream", todo=todo)
-    copy = sent(narrowed(rows, table_at, layout, most_keys=most_keys), layout, most_rows=most_rows)
+    copy = once(narrowed(rows, table_at, layout, most_keys=most_keys), layout, most_rows=most_rows)
     check_matches(copy, layout, most_matches)
     return joined(rows, copy, layout)
 

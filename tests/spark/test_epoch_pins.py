@@ -17,6 +17,8 @@ from spark_ext import epochs
 from spark_ext.epochs.lookups import Refresh
 from spark_ext.epochs.points import Point, watched
 from spark_ext.errors import EpochError, SettingsError
+from spark_ext.joins.lookup import lookup
+from spark_ext.joins.lookup_keys import lookup_keys
 from spark_ext.testing import SimulatedCrashError
 from tests.spark.test_epochs import ROWS, Job
 
@@ -137,3 +139,30 @@ def test_a_table_that_is_not_declared_is_refused(spark: SparkSession, tmp_path: 
     world = World(spark, tmp_path, epochs.EveryBatch())
     world.route = lambda epoch: {"first": epoch.table("name")}
     world.feed().fails(SettingsError, match="cannot read table 'name': expected one of Pipeline(tables=...): 'names'")
+
+
+def test_copies_of_versions_that_are_not_in_use_are_destroyed(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path, epochs.EveryBatch())
+    folder = Path(spark.sparkContext._temp_dir)
+    seen: list[set[Path]] = []
+
+    def looking_up(epoch: epochs.Epoch) -> dict[str, DataFrame]:
+        asked = epoch.rows.withColumn("name", F.lit("v0"))
+        seen.append(set(folder.iterdir()))
+        inline = spark.createDataFrame([("v0", 1)], "name string, one int")
+        first = lookup(lookup(asked, epoch.table("names"), on="name"), inline, on="name").drop("one")
+        return {"first": first, "second": lookup_keys(asked, epoch.table("names"), on="name")}
+
+    def change(point: str, batch: int, sink: str) -> None:
+        if (point, sink) == ("after_ledger", ""):
+            world.change()
+
+    world.route = looking_up
+    world.feed(4)
+    before = set(folder.iterdir())
+    with watched(change):
+        world.run()
+    made = [len(found - before) for found in seen]
+    assert made[0] == 0
+    assert max(made) <= 2, "of three copies per epoch the one whose table is still in use stays, and at most the one before"
+    assert world.numbers("first") == world.numbers("second") == list(range(4 * ROWS))
