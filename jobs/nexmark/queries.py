@@ -64,7 +64,7 @@ AUCTION_COLUMNS: Final = tuple(SCHEMAS["auctions"].names)
 PERSON: Final = ["name", "email", "credit_card", "city", "state"]
 OFFER: Final = ["item_name", "description", "initial_bid", "reserve", "auction_date_time", "expires"]
 Q23_KEYS: Final = ("auction", "bidder", "bid_date_time", "offer")  # the bid, and the auction that its bidder sells
-TICK: Final = timedelta(seconds=1)
+TICK: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ pytestmark = pytest.mark.spark
 # Few people, so that they meet; bids before their auction is opened and after it has ended; a tenth of all arrives 3 s behind.
 SETTINGS = EventSettings(
     rate=100, hot_sellers=1, hot_bidders=2, active_people=30, auctions_in_flight=30, person_bytes=0, auction_bytes=0, bid_bytes=40,
-    out_of_order=40, late_share=0.1, late_by=timedelta(seconds=3),
+    out_of_order=300, late_share=0.1, late_by=timedelta(seconds=3),
 )  # fmt: skip
 SIZES = [900, 500, 0, 600]  # batches; after the second the queries are restarted
 FIRST = 2
-LATENESS = timedelta(seconds=0.5)
+LATENESS = timedelta(seconds=2)
 # The events that a join reads, left and right, and what it calls their time, which tells them apart.
 TIMES = {
     "q8": {"persons": "date_time", "auctions": "date_time_right"},
