@@ -118,7 +118,7 @@ def test_ticks_call_a_processor_without_records(spark: SparkSession, tmp_path: P
     app = script.topology().run(spark, "clocked", str(tmp_path / "app"), every="0 seconds", buckets=1)
     try:
         (query,) = app.queries
-        for _ in range(100):
+        for _ in range(400):
             assert not query.await_end(0.5)
             if len(rows_of(app.topic("ticks"))) >= 2:
                 break

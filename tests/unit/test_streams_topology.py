@@ -126,6 +126,28 @@ def test_a_merge_of_what_an_operator_made_with_something_else_is_a_query_of_both
     ]
 
 
+def test_a_merge_of_what_two_operators_made_is_a_query_of_its_own() -> None:
+    def build(builder: StreamsBuilder) -> None:
+        rows = builder.stream("rows", topic(), name="rows")
+        one, other = (rows.groupByKey().count(name=name).toStream() for name in ("one", "other"))
+        one.merge(other).to("both", name="both")
+
+    assert shape(build) == [
+        ("one", [["rows"]], ["one"], []),
+        ("other", [["rows"]], ["other"], []),
+        (None, [["one", "other"]], [], ["both"]),
+    ]
+
+
+def test_time_is_kept_only_where_somebody_waits_for_it() -> None:
+    builder = StreamsBuilder()
+    rows = builder.stream("rows", topic(), name="rows")
+    rows.groupByKey().count(name="alone", store="a")
+    rows.groupByKey().count(name="watched").toStream().groupByKey().windowedBy(TUMBLING).count(name="windows", store="w")
+    needs = {one.head.name: one.needs_time for one in builder.build().sub_topologies if one.head}
+    assert needs == {"alone": False, "watched": True, "windows": True}
+
+
 def test_a_lookup_is_done_where_its_stream_is_and_comes_behind_the_tables_query() -> None:
     def build(builder: StreamsBuilder) -> None:
         views = builder.stream("views", topic(), name="views")
