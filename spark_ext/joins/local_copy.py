@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -120,8 +120,11 @@ def sent(table: DataFrame, layout: TableLayout, *, interval: Interval | None = N
 
 def joined(rows: DataFrame, copy: LocalCopy, layout: TableLayout, moment: Moment | None = None) -> DataFrame:
     """Return the plan: each block of rows is joined where it is."""
-    asked = rows.withColumn(HASHED, _hash(layout.keys, copy.salt))
-    return asked.mapInArrow(_worker(copy.bytes_, layout.keys, tuple(rows.columns), layout, moment), layout.result)
+    # By place: mapInArrow takes no name with a dot or a backtick in it.
+    places = {name: f"c{at}" for at, name in enumerate(rows.columns)}
+    own = [column(name).alias(place) for name, place in places.items()]
+    asked = rows.select(*own, _hash(layout.keys, copy.salt).alias(HASHED))
+    return asked.mapInArrow(_worker(copy.bytes_, places, layout, moment), layout.result)
 
 
 def _let_go(frame: weakref.ref[DataFrame], held: Broadcast[bytes]) -> None:
@@ -136,9 +139,9 @@ def _let_go(frame: weakref.ref[DataFrame], held: Broadcast[bytes]) -> None:
 
 
 def _worker(
-    sent_bytes: Broadcast[bytes], keys: tuple[str, ...], names: tuple[str, ...], layout: TableLayout, moment: Moment | None
+    sent_bytes: Broadcast[bytes], own: Mapping[str, str], layout: TableLayout, moment: Moment | None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    how, out_names = layout.how, layout.result.names
+    how, out_names, keys = layout.how, layout.result.names, [own[name] for name in layout.keys]
 
     def join(blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         copy = _opened(sent_bytes.value)
@@ -146,13 +149,13 @@ def _worker(
         for block in blocks:
             starts, counts = found(copy, block.column(HASHED).to_numpy(), [block.column(name) for name in keys])
             if moment is not None:
-                times = block.column(moment.event_time)
+                times = block.column(own[moment.event_time])
                 has_time = times.is_valid().to_numpy(zero_copy_only=False)
                 numbers = ints(pa.chunked_array([times]))
                 starts, counts = held(copy, starts, counts, numbers, has_time, tolerance_us=moment.tolerance_us)
             at, places = result(how, starts, counts)
             is_all = len(at) == block.num_rows and bool((counts <= 1).all())
-            ours = [block.column(name) if is_all else block.column(name).take(pa.array(at)) for name in names]
+            ours = [block.column(name) if is_all else block.column(name).take(pa.array(at)) for name in own.values()]
             yield pa.RecordBatch.from_arrays([*ours, *(one.take(places) for one in payload if places is not None)], out_names)
         settle()
 

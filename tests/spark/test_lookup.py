@@ -90,6 +90,14 @@ def test_names_that_are_taken_get_the_suffix_and_columns_can_be_chosen_and_renam
     assert chosen.where("key = key_2").count() > 0
 
 
+def test_names_may_hold_dots_and_backticks(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(1, "a"), (2, "b")], "`the.key` int, `it``s` string")
+    table = spark.createDataFrame([(2, "two")], "`its.key` int, `a.name` string")
+    got = lookup(rows, table, on={"the.key": "its.key"})
+    assert got.columns == ["the.key", "it`s", "a.name"]
+    assert rows_of(got) == [(1, "a", None), (2, "b", "two")]
+
+
 def test_the_table_is_read_once_and_let_go_with_its_frame(spark: SparkSession, tmp_path: Path, rows: DataFrame) -> None:
     pq.write_table(pa.table({"key": pa.array([1, 2], pa.int32()), "name": ["one", "two"]}), tmp_path / "t.parquet")
     table = spark.read.parquet(str(tmp_path / "t.parquet"))
