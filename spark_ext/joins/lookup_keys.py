@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from functools import reduce
 from operator import and_, or_
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -26,6 +28,7 @@ __all__ = ["lookup_keys", "narrowed"]
 MOST_KEYS: Final = 200_000
 RANGES: Final = 32  # per key column: files are left out by them, and each row is compared with them
 FALSE_POSITIVES: Final = 0.01
+UTC: Final = pa.timestamp("us", "UTC")
 
 
 def lookup_keys(
@@ -84,24 +87,42 @@ def lookup_keys(
 
 def narrowed(rows: DataFrame, table: DataFrame, layout: TableLayout, *, most_keys: int) -> DataFrame:
     """Return the rows of the table whose keys the rows have; the keys are looked at now, the table is not."""
-    wanted = [column(ours).alias(theirs) for ours, theirs in zip(layout.keys, layout.table_keys, strict=True)]
-    keys = rows.select(*wanted).dropna().distinct()
+    asked = [f"k{at}" for at in range(len(layout.keys))]
+    keys = rows.select(*(column(name).alias(place) for name, place in zip(layout.keys, asked, strict=True)))
+    keys = keys.where(reduce(and_, (F.col(place).isNotNull() for place in asked))).distinct()  # dropna() would drop NaN too
     few = keys.limit(most_keys + 1).toArrow()
-    names = list(layout.table_keys)
+    near = table.where(_near(few, table, layout.table_keys)) if few.num_rows <= most_keys else table
+    own = near.toDF(*(f"c{at}" for at in range(len(table.columns))))  # by place, as users' names may be anything
+    places = [f"c{table.columns.index(name)}" for name in layout.table_keys]
     if few.num_rows <= most_keys:
-        near = table.where(_near(few, table))
-        return near.join(F.broadcast(rows.sparkSession.createDataFrame(few, keys.schema)), names, "left_semi")
-    asked = KeyFilter.of(keys, on=names, false_positive_rate=FALSE_POSITIVES)
-    return asked.apply(table, on=names).join(keys, names, "left_semi")
+        wanted = F.broadcast(rows.sparkSession.createDataFrame(few, keys.schema))
+    else:
+        own, wanted = KeyFilter.of(keys, on=asked, false_positive_rate=FALSE_POSITIVES).apply(own, on=places), keys
+    is_wanted = reduce(and_, (F.col(place) == F.col(key) for place, key in zip(places, asked, strict=True)))
+    return own.join(wanted, is_wanted, "left_semi").toDF(*table.columns)
 
 
-def _near(keys: pa.Table, table: DataFrame) -> Column:
+def _near(keys: pa.Table, table: DataFrame, names: Sequence[str]) -> Column:
     """Return what Delta and Parquet can tell from their bounds."""
     parts = []
-    for name in keys.column_names:
-        ranges = key_ranges(whole(keys.column(name)), most=RANGES)
+    for values, name in zip(keys.columns, names, strict=True):
+        ranges = _ranges(whole(values))
         if ranges is not None:
             kind = table.schema[name].dataType
-            each = [column(name).between(F.lit(low).cast(kind), F.lit(high).cast(kind)) for low, high in ranges]
+            each = [column(name).between(_literal(low).cast(kind), _literal(high).cast(kind)) for low, high in ranges]
             parts.append(reduce(or_, each, F.lit(False)))
     return reduce(and_, parts, F.lit(True))
+
+
+def _ranges(values: pa.Array) -> list[tuple[Any, Any]] | None:
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None:
+        values = values.cast(UTC)
+    try:
+        return key_ranges(values, most=RANGES)
+    except (ValueError, OverflowError):  # years that Python does not have
+        return None
+
+
+def _literal(value: Any) -> Column:
+    """Return a value as text where Python's zone, or the old calendar, would change it on its way."""
+    return F.lit(value.isoformat() if isinstance(value, date) else value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,30 @@ def test_it_joins_as_spark_does(spark: SparkSession, table: DataFrame, how: Any,
     rows = some(spark, 5, 7, 7, None, 12_345, 99_999, -1, 19_999)
     expected = rows.join(table.select(*on, "name"), on, how).select(*rows.columns, *(["name"] if how in {"left", "inner"} else []))
     assert rows_of(lookup_keys(rows, table, on=on, how=how, columns=["name"], most_keys=most_keys)) == rows_of(expected)
+
+
+@pytest.mark.parametrize("most_keys", [1, 1_000], ids=["by a filter", "by keys"])
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("timestamp_ntz", ["2020-03-29 02:30:00", "1500-03-01 00:00:00", "0001-01-01 00:00:00"]),
+        ("timestamp", ["2020-03-29 02:30:00", "1500-03-01 00:00:00", "0001-01-01 00:00:00"]),
+        ("date", ["2020-03-29", "1500-03-01", "0001-01-01"]),
+        ("double", ["NaN", "-0.0"]),
+    ],
+)
+def test_keys_of_each_type(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, kind: str, keys: list[str], most_keys: int) -> None:
+    """Python's time zone is another than the session's, which is UTC."""
+    rows = spark.createDataFrame([(one,) for one in keys], "key string").selectExpr(f"CAST(key AS {kind}) AS `the.key`", "key")
+    table = rows.selectExpr("`the.key` AS `its.key`", "key AS name").localCheckpoint()
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        got = lookup_keys(rows, table, on={"the.key": "its.key"}, most_keys=most_keys).select("key", "name").collect()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert sorted(map(tuple, got)) == sorted((one, one) for one in keys)
 
 
 def test_files_without_a_key_of_the_batch_are_not_read(spark: SparkSession, table: DataFrame) -> None:
