@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deltalake import DeltaTable
+from pyarrow import fs
 
 from spark_ext.delta.txn import Txn, Writer, Written, read_stamp
 from spark_ext.paths import absolute, file_system
 
-__all__ = ["Commit", "commits", "is_done", "open_table", "skipped", "written_by"]
+__all__ = ["Commit", "commits", "is_done", "missing_files", "open_table", "skipped", "version_times", "written_by"]
 
 BACK: Final = 1000  # commits that are looked through for one
 # Rows that a commit added or changed, by writer and operation; all that are there are added up.
@@ -49,6 +50,28 @@ class Commit:
 def open_table(path: str) -> DeltaTable | None:
     """Return the table as it is now, None if there is none."""
     return DeltaTable(path) if DeltaTable.is_deltatable(path) else None
+
+
+def missing_files(table: DeltaTable) -> int:
+    """Return how many files of a version are not there any more."""
+    by_system = [file_system(absolute(uri.replace("file://", "", 1) if uri.startswith("file://") else uri)) for uri in table.file_uris()]
+    if not by_system:
+        return 0
+    found = by_system[0][0].get_file_info([path for _, path in by_system])
+    return sum(one.type == fs.FileType.NotFound for one in found)
+
+
+def version_times(table: DeltaTable, *, newest: int | None = None) -> list[tuple[int, int]]:
+    """Return the versions that the log still has, up to `newest`, oldest first, each with the microsecond since 1970 it was committed in.
+
+    Times are those that the writers noted, made to ascend: a version whose clock was behind counts from the one before it on.
+    """
+    found: list[tuple[int, int]] = []
+    for entry in reversed(table.history()):
+        version, at_us = int(entry["version"]), int(entry.get("timestamp") or 0) * 1_000
+        if newest is None or version <= newest:
+            found.append((version, max(at_us, found[-1][1]) if found else at_us))
+    return found
 
 
 def is_done(table: DeltaTable, txn: Txn) -> bool:

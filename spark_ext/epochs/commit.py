@@ -120,7 +120,9 @@ class Committer:
         # 2. The versions of the tables.
         tables = self._pins.of_batch(batch.batch_id, batch.planned_at or started)
         self._tables.turn_to(tables, batch.rows.sparkSession)
-        epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark, self._tables)
+        epoch = Epoch(self._first_epoch + batch.batch_id, batch.batch_id, batch.rows.persist(), batch.watermark, self._tables, {
+            row.name: row.version for row in tables
+        })  # fmt: skip
         held: list[DataFrame] = []
         try:
             # 3. Persist and count, and see whether rows and tables fit.

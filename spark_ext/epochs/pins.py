@@ -16,15 +16,13 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
-from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_ext.delta.commits import open_table
+from spark_ext.delta.commits import missing_files, open_table
 from spark_ext.delta.fit import schema_of
 from spark_ext.epochs.ledger import Ledger, TableRow
 from spark_ext.epochs.lookups import ByAge, EveryBatch, Lookup, OnRequest, Pinned
 from spark_ext.errors import EpochError
-from spark_ext.paths import absolute, file_system
 
 __all__ = ["Decision", "OpenTables", "Pins", "ask_refresh", "decide"]
 
@@ -209,7 +207,7 @@ class Pins:
             raise _gone(row, f"version {newest} as the newest one")
         try:
             table = DeltaTable(row.path, version=row.version)
-            missing = 0 if row.version == newest else _missing(table)
+            missing = 0 if row.version == newest else missing_files(table)
         except (DeltaError, OSError) as error:
             raise _gone(row, str(error).partition("\n")[0][:200]) from error
         if missing:
@@ -288,15 +286,6 @@ def _difference(before: pa.Field, schema: pa.Schema) -> str:
     if at < 0:
         return f"no column {before.name!r}"
     return "" if schema.field(at).type.equals(before.type) else f"column {before.name!r} {schema.field(at).type} where it was {before.type}"
-
-
-def _missing(table: DeltaTable) -> int:
-    """Return how many files of a version are not there."""
-    by_system = [file_system(absolute(uri.replace("file://", "", 1) if uri.startswith("file://") else uri)) for uri in table.file_uris()]
-    if not by_system:
-        return 0
-    found = by_system[0][0].get_file_info([path for _, path in by_system])
-    return sum(one.type == fs.FileType.NotFound for one in found)
 
 
 def _made_anew(name: str, path: str, expected: str, got: str) -> EpochError:

@@ -38,6 +38,8 @@ class Epoch:
         Watermark at the start of the batch.
     tables : mapping of str to DataFrame
         What `Pipeline.tables` declares, at the versions of this epoch.
+    versions : mapping of str to int
+        These versions.
     """
 
     epoch: int
@@ -45,6 +47,7 @@ class Epoch:
     rows: DataFrame
     watermark: datetime
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
 
     def table(self, name: str) -> DataFrame:
         """Return a table at the version that the ledger names for this epoch; the same frame for as long as that version is in use.

@@ -15,7 +15,10 @@ from spark_ext.joins.layout import HASH, Layout, Side
 from spark_ext.state.keys import flat, normalised, whole
 from spark_ext.windows.aggregates.reduce import order_of
 
-__all__ = ["Mask", "Numbers", "Pairs", "Sorted", "bool_array", "equal_at", "expanded", "has_key", "ints", "searched", "sorted_rows", "taken"]
+__all__ = [
+    "Mask", "Numbers", "Pairs", "Sorted", "bool_array", "equal_at", "expanded", "has_key",
+    "ints", "searched", "sorted_rows", "taken",
+]  # fmt: skip
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]

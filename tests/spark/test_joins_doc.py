@@ -31,7 +31,7 @@ def test_the_page_prints_what_it_shows(
     # Classes and functions of the main program are sent to workers, as they are for who copies the page.
     names = {"__name__": "__main__"}
     blocks = BLOCK.findall(PAGE)
-    assert len(blocks) == sum(bool(shown) for _, shown in blocks) == 19
+    assert len(blocks) == sum(bool(shown) for _, shown in blocks) == 20
     for code, shown in blocks:
         assert len(shown.splitlines()) <= MOST_LINES
         exec(compile(code, "docs/joins.md", "exec", dont_inherit=True), names)  # noqa: S102 (our own file)
