@@ -77,20 +77,21 @@ def rows_of(path: str) -> Counter[Any]:
 @pytest.mark.parametrize("writer", ["spark", "driver"])
 def test_a_chain_of_tables_is_equal_to_pandas_after_each_crash(spark: SparkSession, tmp_path: Path, writer: str) -> None:
     chain = Chain(spark, tmp_path, driver_rows=0 if writer == "spark" else 100_000)
-    for number, rows in enumerate(FILES[:2]):
+    first = 4 if writer == "spark" else 2
+    for number, rows in enumerate(FILES[:first]):
         add(tmp_path / "in", number, rows)
     chain.crash("after_sink", 0)  # the table is made, the ledger does not know it
     if writer == "driver":
-        chain.crash("before_sink", 1)
+        chain.crash("before_ledger", 1)
     chain.run_first()
-    chain.check(2)
-    for number, rows in enumerate(FILES[2:], 2):
-        add(tmp_path / "in", number, rows)
-    chain.crash("before_ledger", 2)
-    chain.run_first()
+    chain.check(first)
+    if writer == "driver":
+        for number, rows in enumerate(FILES[first:], first):
+            add(tmp_path / "in", number, rows)
+        chain.run_first()
+        chain.check(4)
     made = int(writer == "spark")  # Spark makes the table in a commit before
     assert DeltaTable(chain.table).version() == len(FILES) - 1 + made, "a commit for each epoch, none twice"
-    chain.check(4)
     assert {one.writer for row in epochs.Ledger(chain.first.ledger).rows("first") for one in row.sinks} == {writer}
 
 

@@ -28,6 +28,7 @@ AGGREGATES = {
 }  # fmt: skip
 KERNEL = TableAggregate(SCHEMA, ("g",), tuple(AGGREGATES.items()))
 EXACT = Context(prec=80)
+WORD = Decimal(2**64).scaleb(-2)  # its lower word is nought
 SPECIAL = [0.0, -0.0, 0.5, -2.25, 1024.0, float("nan"), float("inf"), float("-inf"), None]  # sums of these are exact
 BIG = [2**63 - 1, -(2**63), 1, -1, 0, 77, None]
 
@@ -35,7 +36,7 @@ values_ = st.tuples(
     st.sampled_from(["a", "b", None]),
     st.sampled_from(BIG),
     st.sampled_from(SPECIAL),
-    st.sampled_from([Decimal("0.01"), Decimal(-(10**27)), Decimal("12345678901234567890.12"), None]),
+    st.sampled_from([Decimal("0.01"), Decimal(-(10**27)), Decimal("12345678901234567890.12"), WORD, None]),
     st.sampled_from(["x", "", "ü", None]),
 )
 # A step: take the row with this number that is there (moves and deletes), add a row, or both (an update).
@@ -107,7 +108,7 @@ def overflows(rows: list[tuple[Any, ...]]) -> bool:
     return any(one[2] is not None and not -(2**63) <= one[2] < 2**63 for one in found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps_)
 def test_results_summed_are_the_aggregation_of_what_is_there(steps: list[list[Any]]) -> None:
     state, there, shown = empty_state(KERNEL), [], {}
@@ -147,7 +148,7 @@ def test_results_summed_are_the_aggregation_of_what_is_there(steps: list[list[An
 SMALL = TableAggregate(pa.schema([("g", pa.string()), ("i", pa.int64())]), ("g",), (("n", count()), ("s", sum("i")), ("lo", min("i"))))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2, None]), st.sampled_from([1, -1])), max_size=8), max_size=5)
 )

@@ -21,8 +21,8 @@ from spark_ext.tables.layout import CHANGED, DELETED, GONE, INVALID, KEPT, STALE
 SCHEMA = pa.schema([("k", pa.string()), ("n", pa.float64()), ("seq", pa.int32()), ("v", pa.string()), ("l", pa.list_(pa.int32()))])
 Row = tuple[str | None, float | None, int | None, str, bool]  # k, n, seq, v, deleted
 
-keys = st.tuples(st.sampled_from(["a", "b", "", "ü", None]), st.sampled_from([0.0, -0.0, float("nan"), 1.5]))
-rows_ = st.tuples(keys, st.integers(0, 9) | st.none(), st.sampled_from(["x", "y", "z"]), st.booleans())
+keys = st.tuples(st.sampled_from(["a", "ü", None]), st.sampled_from([0.0, -0.0, float("nan")]))
+rows_ = st.tuples(keys, st.integers(0, 4) | st.none(), st.sampled_from(["x", "y", "z"]), st.booleans())
 batches_ = st.lists(st.lists(rows_, max_size=8), max_size=6)
 
 
@@ -72,7 +72,7 @@ def run(kernel: TableChanges, batches: list[list[Any]], watermarks: list[int] | 
     return state, outs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(batches_)
 def test_changes_summed_are_the_table_after_each_batch(batches: list[list[Any]]) -> None:
     kernel = TableChanges(Changelog(SCHEMA, ("k", "n"), "seq"))
@@ -90,17 +90,20 @@ def test_changes_summed_are_the_table_after_each_batch(batches: list[list[Any]])
         moved.subtract(before)
         assert sum(map(abs, moved.values())) == out[CHANGED].num_rows, "net: nothing comes and goes"
         assert out[INVALID].num_rows == sum(k[0] is None or seq is None for k, seq, _, _ in rows)
-        stale = [row for row in rows if row[0][0] is not None and row[1] is not None]
-        newest_before = {
-            key(row): max(one[1] for one in seen[: len(seen) - len(rows)] if key(one) == key(row) and one[1] is not None)
-            for row in stale
-            if any(key(one) == key(row) and one[1] is not None for one in seen[: len(seen) - len(rows)])
-        }
-        older = sum(row[1] < newest_before.get(key(row), -1) for row in stale)
-        assert out[STALE].num_rows >= older
+        assert out[STALE].num_rows == expected_stale(seen[: len(seen) - len(rows)], rows)
 
 
-@settings(max_examples=80, deadline=None)
+def expected_stale(before: list[Any], rows: list[Any]) -> int:
+    """Count the rows that are not newer than what was there, or have a newest sequence together with the one that stands."""
+    found = 0
+    for one in {key(row) for row in rows if row[0][0] is not None}:
+        old, new = ([(r[1], not r[3], "" if r[3] else r[2]) for r in some if key(r) == one and r[1] is not None] for some in (before, rows))
+        base, top = max(old, default=(-1,)), max(new, default=(-1,))
+        found += sum(rank[0] <= base[0] or rank[0] == top[0] for rank in new) - (top > base)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
 @given(batches_, st.randoms(use_true_random=False))
 def test_order_and_cuts_do_not_matter(batches: list[list[Any]], random: Any) -> None:
     kernel = TableChanges(Changelog(SCHEMA, ("k", "n"), "seq"))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.joins.layout import LEFT, RIGHT
 from spark_ext.state.kernel import NEVER_US, Moment, empty_state
+from spark_ext.state.signed import SIGN
 from spark_ext.tables.foreign_kernel import TableForeignJoin
 from spark_ext.tables.join_kernel import TableJoin
 from spark_ext.tables.layout import CHANGED, EXCESS, INVALID, STALE, UNKNOWN, Changelog, Pair
-from spark_ext.state.signed import SIGN
 
 MOMENT = Moment(NEVER_US, 0)
 USERS = pa.schema([("id", pa.string()), ("name", pa.string()), ("seq", pa.int64())])
@@ -54,7 +54,7 @@ def summed(total: Counter[Any], out: pa.Table) -> Counter[Any]:
 
 
 @pytest.mark.parametrize("how", HOWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.lists(change, max_size=5), st.lists(change, max_size=5)), max_size=5))
 def test_changes_summed_are_the_join_of_both_tables(how: Any, batches: list[tuple[list[Any], list[Any]]]) -> None:
     left, right = Changelog(USERS, ("id",), "seq"), Changelog(CITIES, ("id",), "seq")
@@ -118,7 +118,7 @@ def moved(there: dict[int, tuple[Any, Any]], steps: list[tuple[Any, ...]]) -> li
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(foreign_, st.randoms(use_true_random=False))
 def test_foreign_changes_summed_are_the_join_of_both_tables(how: Any, batches: list[Any], random: Any) -> None:
     kernel = foreign(how)
