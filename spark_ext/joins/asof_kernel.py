@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_ext.errors import SchemaError, SettingsError
-from spark_ext.joins.layout import BOTH, INVALID, JOINED, LATE, LEFT, RIGHT, Layout, Side
+from spark_ext.joins.layout import BOTH, INVALID, JOINED, LATE, LEFT, RIGHT, SEEN, Layout, Side
 from spark_ext.joins.places import key_codes, last_of_each, numbered, split
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.sides import Mask, Numbers, bool_array, has_key, ints
@@ -25,7 +25,6 @@ __all__ = ["AsOfJoin", "Direction"]
 
 Direction = Literal["backward", "forward", "nearest"]
 
-SEEN: Final = "_seen_us"
 UNBOUNDED_US: Final = 2**61  # beyond any distance of event times; with one of them still below FOREVER_US
 NOBODY: Final = -1
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from spark_ext.errors import SettingsError
-from spark_ext.joins.layout import BOTH, JOINED, LEFT, RIGHT, SIDE, Layout, Side
+from spark_ext.joins.layout import BOTH, JOINED, LEFT, MATCHED, RIGHT, SIDE, Layout, Side
 from spark_ext.joins.places import key_codes, numbered, split
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.shapes import Counts
@@ -22,7 +22,6 @@ from spark_ext.windows.total_order import total_order
 
 __all__ = ["CountJoin"]
 
-MATCHED: Final = "_matched"
 WAITING: Final = "_waiting"  # left_waiting, right_waiting
 OTHER: Final = {LEFT: RIGHT, RIGHT: LEFT}
 

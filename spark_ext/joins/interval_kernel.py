@@ -6,20 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from spark_ext.joins.layout import BOTH, EXCESS, JOINED, LEFT, RIGHT, SIDE, Layout, Side
+from spark_ext.joins.layout import BOTH, EXCESS, JOINED, LEFT, MATCHED, RIGHT, SIDE, Layout, Side
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.shapes import Interval
 from spark_ext.joins.sides import Mask, Numbers, Pairs, Sorted, bool_array, expanded, has_key, sorted_rows, taken
 from spark_ext.state.kernel import Moment, State, Step
 
 __all__ = ["IntervalJoin"]
-
-MATCHED: Final = "_matched"
 
 
 @dataclass(frozen=True)

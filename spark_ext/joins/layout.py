@@ -14,8 +14,8 @@ from spark_ext.state.keys import check_key
 from spark_ext.state.packing import TAG
 
 __all__ = [
-    "BOTH", "EXCESS", "HASH", "HOWS", "INVALID", "JOINED", "LATE", "LATENESS", "LEFT", "OURS", "RIGHT", "SIDE", "STAMP", "How", "Layout",
-    "Side",
+    "BOTH", "EXCESS", "HASH", "HOWS", "INVALID", "JOINED", "LATE", "LATENESS", "LEFT", "MATCHED", "OURS", "RIGHT", "SEEN", "SIDE",
+    "STAMP", "How", "Layout", "Side",
 ]  # fmt: skip
 
 JOINED: Final = "joined"
@@ -28,7 +28,9 @@ RIGHT: Final = "right"
 BOTH: Final = "both"
 LATENESS: Final = "lateness_ms"
 HASH: Final = "_key_hash"  # Spark's xxhash64 of the keys
-OURS: Final = (TAG, SIDE, LATENESS, HASH)
+MATCHED: Final = "_matched"  # of a row in the state
+SEEN: Final = "_seen_us"
+OURS: Final = (TAG, SIDE, LATENESS, HASH, MATCHED, SEEN)
 STAMP: Final = pa.timestamp("us", "UTC")
 HOWS: Final = ("inner", "left", "right", "full", "semi", "anti")
 
@@ -119,11 +121,10 @@ class Layout:
                     "join on", "key", ours, expected=f"one type on both sides, {kinds[0]}", got=str(kinds[1]), why=why, todo=todo
                 )
         names = [name.lower() for name in self.result.names]
-        if len(set(names)) != len(names):
-            got = f"{self.result.names} with suffix {self.suffix!r}"
-            raise SchemaError(
-                "join", "columns", "of both sides", expected="names that differ", got=got, todo="give another suffix, or rename"
-            )
+        if len(set(names)) != len(names) or not set(names).isdisjoint(OURS):
+            got, todo = f"{self.result.names} with suffix {self.suffix!r}", "give another suffix, or rename"
+            expected = f"names that differ, none of them {', '.join(OURS)}"
+            raise SchemaError("join", "columns", "of both sides", expected=expected, got=got, todo=todo)
 
     @cached_property
     def right_names(self) -> Mapping[str, str]:
