@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spark_ext.state.keys import codes, whole
+from spark_ext.windows.total_order import total_order
 
 __all__ = ["SIGN", "difference", "keep", "netted", "numbered", "ranks", "row_numbers", "signed", "signs_of", "surplus"]
 
@@ -111,12 +111,20 @@ def _net(rows: pa.Table, signs: Numbers) -> pa.Table:
 
 
 def ranks(rows: pa.Table) -> Numbers:
-    """Return numbers that order rows by their values; equal for equal rows."""
-    columns = [_comparable(column) for column in rows.drop_columns([SIGN] if SIGN in rows.column_names else []).columns]
-    numbers, parts = codes(columns), [pc.rank(_orderable(column), tiebreaker="dense") for column in columns]
-    order = np.lexsort([part.to_numpy() for part in reversed(parts)])
+    """Return numbers that order rows by the values of their columns, one after the other; equal for equal rows, whatever their sign.
+
+    Values ascend as in `spark_ext.windows.total_order`: nulls first, structs field by field.
+
+    Examples
+    --------
+    >>> ranks(pa.table({"v": [{"a": 10}, {"a": 9}, None]})).tolist()
+    [2, 1, 0]
+    """
+    plain = rows.drop_columns([SIGN] if SIGN in rows.column_names else [])
+    numbers = row_numbers(plain)
+    order = total_order([np.zeros(rows.num_rows, np.int64)], plain.columns)
     ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.cumsum(np.append(True, np.diff(numbers[order]) != 0)) if len(order) else 0
+    ranks[order] = np.cumsum(np.append(True, np.diff(numbers[order]) != 0)) - 1 if len(order) else 0
     return ranks
 
 
@@ -126,13 +134,6 @@ def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     if pa.types.is_nested(kind) and not (pa.types.is_struct(kind) and not any(pa.types.is_nested(field.type) for field in kind)):
         return pa.array([None if value is None else repr(value) for value in column.to_pylist()], pa.string())
     return column
-
-
-def _orderable(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    array = whole(column)
-    if pa.types.is_struct(array.type):
-        return pa.array([None if value is None else repr(value) for value in array.to_pylist()], pa.string())
-    return array
 
 
 def keep(rows: pa.Table, mask: Mask) -> pa.Table:
