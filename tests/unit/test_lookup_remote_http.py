@@ -231,8 +231,9 @@ def chunks_without_end(_request: Request, handler: BaseHTTPRequestHandler) -> No
         (always(200, b" " * 5000), "at most 4096 bytes, got 5000 bytes"),
         (chunks_without_end, "at most 4096 bytes, got at least [0-9]+ bytes"),
         (always(200, Content_Length="1" * 30), "at most 4096 bytes, got 1+ bytes"),
+        (always(200, Content_Length="1" * 5000), "at most 4096 bytes, got 1{20} bytes"),
     ],
-    ids=["said", "not said", "absurd"],
+    ids=["said", "not said", "absurd", "no number of Python's"],
 )
 def test_too_large_an_answer_is_refused(answering: Answering, match: str) -> None:
     fails(answering, transient=False, match=match, limits=Limits(most_bytes=4096))
@@ -262,6 +263,12 @@ def test_an_answer_of_just_the_size_is_taken(people: Service) -> None:
 )
 def test_an_answer_that_is_none(body: bytes, transient: bool, match: str) -> None:
     fails(always(200, body), transient=transient, match=match)
+
+
+def test_a_number_beyond_any_decimal_is_no_answer() -> None:
+    returns = pa.schema([("amount", pa.decimal128(10, 2))])
+    with service(always(200, b'[{"id": 1, "amount": 1e99999999999999999999}]')) as running, pytest.raises(AskError, match="expected JSON"):
+        ask(HttpLookup(running.url), 1, returns=returns)
 
 
 def test_a_compressed_answer_is_refused() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import numpy as np
@@ -102,7 +102,7 @@ class Reader:
     def _records(self, body: bytes, *, single: bool) -> list[Any]:
         try:
             found = json.loads(body.decode("utf-8"), **self._options)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, InvalidOperation) as error:  # the last of an exponent beyond any
             got = f"{len(body)} bytes that are none ({type(error).__name__})"
             # Asked again: a proxy's page or an answer cut short looks like this.
             raise AskError(Failure("JSON in UTF-8", got, "see what answers at this address"), is_transient=True) from error

@@ -34,6 +34,7 @@ NO_CONTENT: Final = 204
 NOT_FOUND: Final = 404
 TRANSIENT: Final = {408, 425, 429, 500, 502, 503, 504}
 CHUNK: Final = 1 << 16
+DIGITS: Final = 20  # of a length that are looked at: more are too many in any case
 KEYS: Final = "keys"
 NOTHING: Final = b"[]"
 PLACE: Final = re.compile(r"\{([^{}]*)\}")
@@ -224,7 +225,7 @@ class HttpClient:
         if encoding != "identity" and not is_none:
             raise _unusable("an answer that is not compressed", f"Content-Encoding {encoding[:20]!r}", "switch compression off")
         most = self._source.limits.most_bytes
-        said = response.headers.get("Content-Length", "")
+        said = response.headers.get("Content-Length", "")[:DIGITS]
         parts, size = [], int(said) if said.isdecimal() else 0
         if size <= most:
             size = 0
