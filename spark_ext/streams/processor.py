@@ -25,7 +25,7 @@ MICROSECOND: Final = timedelta(microseconds=1)
 STAMP: Final = pa.timestamp("us", "UTC")
 REJECTED: Final = "rejected"
 REASON: Final = "reason"
-DUE: Final = "punctuations"
+DUE: Final = "due"
 KEPT: Final = "kept"  # by this name a table of the state is known to have a user's columns
 DUE_SCHEMA: Final = pa.schema([("schedule", pa.int32()), ("next_us", pa.int64())])
 
