@@ -50,7 +50,7 @@ imports: setup ## imports only go down
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches and their tables, the layer, the demo
+bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches and their tables, joins, the layer, the demo
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.ingest --parts --rounds 5
 	@$(BIN)/python -m benchmarks.ingest.decoders
@@ -66,6 +66,11 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.sketching.sizes
 	@$(BIN)/python -m benchmarks.sketching.dedup
 	@$(BIN)/python -m benchmarks.sketching.prefilter
+	@$(BIN)/python -m benchmarks.joins.streams
+	@$(BIN)/python -m benchmarks.joins.asof
+	@$(BIN)/python -m benchmarks.joins.lookup
+	@$(BIN)/python -m benchmarks.joins.point_lookup
+	@$(BIN)/python -m benchmarks.joins.nexmark
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 

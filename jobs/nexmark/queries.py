@@ -115,7 +115,7 @@ def q3(persons: DataFrame, auctions: DataFrame, *, buckets: int = BUCKETS) -> Da
     """
     local = persons.where(F.col("state").isin(*STATES)).select("id", "name", "city", "state")
     offered = auctions.where(F.col("category") == CATEGORY).select("id", "seller")
-    return tables.join_foreign(_coming(offered), local, on={"seller": "id"}, keys="id", buckets=buckets)
+    return tables.join_foreign(tables.inserts(offered), local, on={"seller": "id"}, keys="id", buckets=buckets)
 
 
 def q3_answer(tagged: DataFrame) -> DataFrame:
@@ -162,7 +162,7 @@ def closing(valid: DataFrame, *, buckets: int = BUCKETS) -> DataFrame:
     State: of each auction the distinct prices of its bids, for ever.
     """
     bid = valid.select("id", "category", "price")
-    return tables.aggregate(_coming(bid), by=["id", "category"], aggregates={"price": aggregates.max("price")}, buckets=buckets)
+    return tables.aggregate(tables.inserts(bid), by=["id", "category"], aggregates={"price": aggregates.max("price")}, buckets=buckets)
 
 
 def closing_changes(tagged: DataFrame) -> DataFrame:
@@ -339,7 +339,7 @@ def q23(paired: DataFrame, persons: DataFrame, *, buckets: int = BUCKETS) -> Dat
     """
     bidder = persons.select("id", *PERSON, F.col("extra").alias("person_extra"))
     return tables.join_foreign(
-        _coming(paired.drop("side")),
+        tables.inserts(paired.drop("side")),
         bidder,
         on={"bidder": "id"},
         keys=Q23_KEYS,
@@ -360,8 +360,3 @@ def q23_answer(tagged: DataFrame) -> DataFrame:
 def _columns(auctions: DataFrame) -> DataFrame:
     """Return the columns that the answers speak of."""
     return auctions.select(*AUCTION_COLUMNS)
-
-
-def _coming(rows: DataFrame) -> DataFrame:
-    """Return rows as changes: each is there from now on."""
-    return rows.withColumn("sign", F.lit(1).cast("tinyint"))

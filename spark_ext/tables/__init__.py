@@ -1,11 +1,12 @@
 """Tables that change: a changelog by key, its aggregation and joins, kept in Delta and read by key.
 
 changelog -- `changes` --> rows with ``sign`` -- `aggregate`, `join_foreign` --> rows with ``sign`` -- sink `spark_ext.epochs.Table`
-`join`: two changelogs by key. `read_changes`: the changes of a Delta table, for the next query. `TableReader`: its rows by key.
+`inserts`: rows that only come. `join`: two changelogs by key. `read_changes`: the changes of a Delta table, for the next query.
+`TableReader`: its rows by key.
 """
 
 from spark_ext.tables.join_plan import join, join_foreign
-from spark_ext.tables.plan import aggregate, changes
+from spark_ext.tables.plan import aggregate, changes, inserts
 from spark_ext.tables.reader import TableReader
 from spark_ext.tables.reading import current, read_changes
 from spark_ext.tables.tagged import changed, excess, invalid, stale, unknown
@@ -17,6 +18,7 @@ __all__ = [
     "changes",
     "current",
     "excess",
+    "inserts",
     "invalid",
     "join",
     "join_foreign",

@@ -32,7 +32,7 @@ from spark_ext.windows.aggregates.aggregate import Aggregate
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["Deleted", "aggregate", "changelog_of", "changes", "check_signed", "own_columns", "with_hash"]
+__all__ = ["Deleted", "aggregate", "changelog_of", "changes", "check_signed", "inserts", "own_columns", "with_hash"]
 
 Deleted = Column | str
 NO_TIME: Final = "_no_time"
@@ -155,6 +155,20 @@ def aggregate(
     return tagged.withMetadata(SIGN, {NOTE: {"result": [*by, *aggregates], "read": list(names)}})
 
 
+def inserts(rows: DataFrame) -> DataFrame:
+    """Return rows that only ever come, such as events, as changes: each with ``sign`` +1.
+
+    Raises
+    ------
+    SchemaError
+        They have a column ``sign``.
+    """
+    if SIGN in rows.columns:
+        got, todo = f"columns {rows.columns}", "rename it, or take them for the changes that they are"
+        raise SchemaError("make changes of", "frame", "", expected=f"no column {SIGN!r}", got=got, todo=todo)
+    return rows.withColumn(SIGN, F.lit(1).cast("tinyint"))
+
+
 def changelog_of(
     frame: DataFrame,
     keys: tuple[str, ...],
@@ -194,7 +208,7 @@ def check_signed(frame: DataFrame) -> None:
     """
     got = frame.schema[SIGN].dataType.simpleString() if SIGN in frame.columns else f"columns {frame.columns}"
     if got != "tinyint":
-        todo = "make changes with spark_ext.tables.changes, read_changes, or F.lit(1).cast('tinyint') for rows that only come"
+        todo = "make changes with spark_ext.tables.changes, read_changes, or spark_ext.tables.inserts for rows that only come"
         raise SchemaError("read changes from", "frame", "", expected=f"a column {SIGN!r} of type tinyint", got=got, todo=todo)
 
 

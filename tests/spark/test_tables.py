@@ -117,6 +117,14 @@ def test_a_bounded_frame_gives_the_table_in_one_go(spark: SparkSession, tmp_path
     assert tables.unknown(by_group).count() == 0
 
 
+def test_rows_that_only_come_are_changes_too(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([("a", 1), ("a", 2), (None, 3)], "k string, v bigint")
+    totals = tables.changed(tables.aggregate(tables.inserts(rows), by=["k"], aggregates={"n": count(), "total": sum("v")}))
+    assert {tuple(row) for row in totals.collect()} == {("a", 2, 3, 1), (None, 1, 3, 1)}
+    with pytest.raises(SchemaError, match="expected no column 'sign'"):
+        tables.inserts(totals)
+
+
 def test_a_delete_is_what_the_caller_says(spark: SparkSession) -> None:
     rows = spark.createDataFrame([("a", "put", 1, 1), ("a", "drop", 1, 2), ("b", "put", 2, 1)], SCHEMA)
     found = tables.changed(tables.changes(rows, keys=["k"], sequence="seq", deleted=F.col("g") == "drop")).collect()
