@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import and_
 from typing import Final
@@ -18,7 +19,7 @@ from spark_ext.state.packing import TAG
 
 __all__ = ["join", "obstacle"]
 
-HERE: Final = "_here"  # null: that side has no row
+HERE: Final = "here"  # null: that side has no row
 SPARKS: Final = {"semi": "left_semi", "anti": "left_anti"}
 
 
@@ -35,18 +36,18 @@ def join(left: DataFrame, right: DataFrame, layout: Layout, within: Within) -> D
     """Return the tagged rows that the kernel would give for two bounded frames; `most_matches` does not bound this."""
     assert isinstance(within, Interval), "obstacle() says so"  # noqa: S101
     schema = from_arrow_schema(union_schema(layout.out_schema))
-    ours = {name: name for name in layout.left.schema.names}
-    at = {name: f"_r{place}" for place, name in enumerate(layout.right.schema.names)}
-    valid_left, valid_right = _is_valid(layout.left, layout), _is_valid(layout.right, layout)
-    lefts = left.where(valid_left).withColumn(f"{HERE}_left", F.lit(True))
-    rights = (
-        right.where(valid_right).select(*(column(name).alias(place) for name, place in at.items())).withColumn(f"{HERE}_right", F.lit(True))
+    # By place, so that no column can have a name of ours or of the other side's.
+    ours, at = (
+        {name: f"{letter}{place}" for place, name in enumerate(side.schema.names)}
+        for letter, side in (("l", layout.left), ("r", layout.right))
     )
-    keys = [column(ours[one]) == column(at[other]) for one, other in zip(layout.left.keys, layout.right.keys, strict=True)]
-    apart = F.unix_micros(column(at[layout.right.time])) - F.unix_micros(column(layout.left.time))
+    valid_left, valid_right = _is_valid(layout.left, layout), _is_valid(layout.right, layout)
+    lefts, rights = _placed(left.where(valid_left), ours, LEFT), _placed(right.where(valid_right), at, RIGHT)
+    keys = [F.col(ours[one]) == F.col(at[other]) for one, other in zip(layout.left.keys, layout.right.keys, strict=True)]
+    apart = F.unix_micros(at[layout.right.time]) - F.unix_micros(ours[layout.left.time])
     condition = reduce(and_, [*keys, apart.between(within.lower_us, within.upper_us)])
     found = lefts.join(rights, condition, SPARKS.get(layout.how, layout.how))
-    parts = [_result(found, layout, at), *(_refused(frame.where(~valid), layout, name) for frame, valid, name in (
+    parts = [_result(found, layout, ours, at), *(_refused(frame.where(~valid), layout, name) for frame, valid, name in (
         (left, valid_left, LEFT), (right, valid_right, RIGHT)
     ))]  # fmt: skip
     rows = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
@@ -54,20 +55,22 @@ def join(left: DataFrame, right: DataFrame, layout: Layout, within: Within) -> D
     return rows.select(*filled)
 
 
+def _placed(rows: DataFrame, places: Mapping[str, str], side: str) -> DataFrame:
+    return rows.select(*(column(name).alias(place) for name, place in places.items()), F.lit(True).alias(f"{HERE}_{side}"))
+
+
 def _is_valid(side: Side, layout: Layout) -> Column:
     at = F.unix_micros(column(side.time))
     return F.coalesce((at >= layout.earliest_us) & (at <= layout.latest_us), F.lit(False))
 
 
-def _result(found: DataFrame, layout: Layout, at: dict[str, str]) -> DataFrame:
+def _result(found: DataFrame, layout: Layout, ours: Mapping[str, str], at: Mapping[str, str]) -> DataFrame:
     if layout.is_one_sided:
         alone = F.lit(BOTH if layout.how == "semi" else LEFT)
-        return found.select(F.lit(JOINED).alias(TAG), *map(column, layout.left.schema.names), alone.alias(SIDE))
+        return found.select(F.lit(JOINED).alias(TAG), *(F.col(place).alias(name) for name, place in ours.items()), alone.alias(SIDE))
     keys = dict(zip(layout.left.keys, layout.right.keys, strict=True))
-    lefts = [
-        F.coalesce(column(name), column(at[keys[name]])).alias(name) if name in keys else column(name) for name in layout.left.schema.names
-    ]
-    rights = [column(at[name]).alias(here) for name, here in layout.right_names.items() if name not in layout.right.keys]
+    lefts = [(F.coalesce(place, at[keys[name]]) if name in keys else F.col(place)).alias(name) for name, place in ours.items()]
+    rights = [F.col(at[name]).alias(here) for name, here in layout.right_names.items() if name not in layout.right.keys]
     side = F.when(F.col(f"{HERE}_left").isNull(), RIGHT).when(F.col(f"{HERE}_right").isNull(), LEFT).otherwise(F.lit(BOTH))
     return found.select(F.lit(JOINED).alias(TAG), *lefts, *rights, side.alias(SIDE))
 

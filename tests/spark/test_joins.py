@@ -213,6 +213,18 @@ def test_a_hot_key_is_refused_and_reported(spark: SparkSession) -> None:
     assert joins.excess(found, "left").count() == 2
 
 
+@pytest.mark.parametrize("engine", ["spark", "millrace"])
+def test_columns_may_have_any_name_but_ours(spark: SparkSession, engine: str) -> None:
+    names = ("r0", "_r1", "here_left", "_here_right", "c0", "a.b", "it`s")
+    left = spark.createDataFrame(
+        [("a", START, *range(7))], ", ".join(["k string, at timestamp", *(f"`{n.replace('`', '``')}` int" for n in names)])
+    )
+    right = spark.createDataFrame([("a", START, 1), ("b", START, 2)], "key string, at timestamp, l0 int")
+    found = joins.joined(tagged((left, right), "full", engine=engine))
+    assert found.columns == [*left.columns, "at_right", "l0", "side"]
+    assert {tuple(row)[2:9] for row in found.collect()} == {tuple(range(7)), (None,) * 7}
+
+
 @pytest.mark.parametrize(("change", "error", "match"), [
     ({"on": "k"}, SchemaError, "cannot read column of the right side 'k': expected one of"),
     ({"on": {"v": "key"}}, SchemaError, "cannot join on key 'v': expected one type on both sides, int32, got string"),
