@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import reduce
+from operator import and_
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -113,21 +115,30 @@ def _asked(rows: DataFrame, event_time: str, known: list[tuple[int, int]], path:
     if bounds["first"] is None:
         return [(BEFORE, F.lit(True))]
     low, high = (bisect_right(times, bounds[name]) for name in ("first", "last"))
-    if low == 0 and known[0][0] > 0:
-        raise _gone(path, f"a log back to {bounds['first']} us", f"one that begins with version {known[0][0]}")
-    inside = times[low:high]  # what is committed within the batch's time
-    place = F.lit(low)
-    if inside:
-        # From the last commit back: the first that is not behind the row.
-        place = reduce(lambda done, one: F.when(at >= one[1], low + one[0] + 1).otherwise(done), enumerate(inside), F.lit(low))
+    if low == 0 and (not known or known[0][0] > 0):
+        begins = f"with version {known[0][0]}" if known else "behind the newest version that counts"
+        raise _gone(path, f"a log back to {bounds['first']} us", f"one that begins {begins}")
+    place = _place(at, times[low:high], low)  # of what is committed within the batch's time
     distinct = sorted(row[0] for row in rows.where(at.isNotNull()).select(place.alias("place")).distinct().collect())
     if len(distinct) > most_versions:
         raise JoinError(
             "look up in", "table", path, expected=f"at most {most_versions} versions for one batch", got=str(len(distinct)),
             why="each is read as a whole", todo="keep a history (epochs.History) and use lookup_history, or allow more with most_versions=",
         )  # fmt: skip
-    found = [(known[one - 1][0] if one else BEFORE, place == one) for one in distinct]
+    found = []
+    for one in distinct:
+        since = [at >= times[one - 1]] if one else []
+        until = [at < times[one]] if one < len(times) else []
+        found.append((known[one - 1][0] if one else BEFORE, reduce(and_, [*since, *until])))
     return [*found, (BEFORE, at.isNull())]
+
+
+def _place(at: Column, times: Sequence[int], before: int) -> Column:
+    """Return `before` and how many of the times, which ascend, have come by then; halved, as a chain of thousands is too deep for Spark."""
+    if not times:
+        return F.lit(before)
+    half = len(times) // 2
+    return F.when(at >= times[half], _place(at, times[half + 1 :], before + half + 1)).otherwise(_place(at, times[:half], before))
 
 
 def _at(rows: DataFrame, path: str, version: int) -> DataFrame:

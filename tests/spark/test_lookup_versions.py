@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from spark_ext.errors import JoinError, SchemaError, SettingsError
-from spark_ext.joins.lookup_versions import lookup_versions
+from spark_ext.joins.lookup_versions import _place, lookup_versions
 
 pytestmark = pytest.mark.spark
 
@@ -68,6 +70,14 @@ def test_what_was_cleaned_up_is_said(spark: SparkSession, table: str) -> None:
     with pytest.raises(JoinError, match=r"expected version 1 with all its files, got 1 of them missing; somebody has cleaned the table up"):
         lookup_versions(rows_of(spark, [committed(table)[1]]), table, **HOW)
     assert lookup_versions(rows_of(spark, [committed(table)[2]]), table, how="inner", **HOW).count() == 1
+
+
+def test_thousands_of_commits_within_a_batch(spark: SparkSession) -> None:
+    times = sorted([*range(0, 30_000, 10), 500, 500])
+    asked = [-1, 0, 9, 10, 499, 500, 501, 29_989, 29_990, 40_000]
+    rows = spark.createDataFrame([(one,) for one in asked], "at bigint").coalesce(1)
+    found = [row.place for row in rows.select(_place(F.col("at"), times, 7).alias("place")).collect()]
+    assert found == [7 + bisect_right(times, one) for one in asked]
 
 
 def test_many_versions_are_refused(spark: SparkSession, table: str) -> None:
