@@ -77,11 +77,11 @@ class KStream:
         ----------
         function : callable
             Gets the values of a block of records as a DataFrame: the fields of a struct, or one column ``value``. Returns one with as many
-            rows in the same order. Pure: it may be called again for the same records.
+            rows in the same order. Pure: it may be called again for the same records. Types are pandas': integers with nulls are floats.
         schema : str
             What it returns, as DDL. One column ``value`` is the value itself, else the columns are its fields.
         """
-        return self._step("MAPVALUES", records.map_in_pandas(function, schema, one_to_one=True), name)
+        return self._step("MAPVALUES", records.map_values_in_pandas(function, schema), name)
 
     def flatMapInPandas(self, function: Callable[[pd.DataFrame], pd.DataFrame], schema: str, *, name: str | None = None) -> KStream:
         """Make any number of records of a block of records by any Python, in workers.
@@ -89,7 +89,8 @@ class KStream:
         Parameters
         ----------
         function : callable
-            Gets ``key``, ``timestamp`` and the fields of the value (or ``value``), returns a DataFrame of any length. Pure.
+            Gets ``key``, ``timestamp`` and the fields of the value (or ``value``), returns a DataFrame of any length. Pure. Types are
+            pandas': integers with nulls are floats, so a key that is a large one is better text.
         schema : str
             What it returns, as DDL: ``key``, ``timestamp`` and the fields of the new value.
 
@@ -99,7 +100,7 @@ class KStream:
             `schema` has no ``key`` or ``timestamp``.
         """
         checked_output("flatMapInPandas", schema, timed=True)
-        return self._step("FLATMAP", records.map_in_pandas(function, schema, one_to_one=False), name, makes_more=True)
+        return self._step("FLATMAP", records.flat_map_in_pandas(function, schema), name, makes_more=True)
 
     def peek(self, action: Callable[[pa.Table], None], *, name: str | None = None) -> KStream:
         """Show records to a function in the workers, in blocks; it may see a record more than once."""

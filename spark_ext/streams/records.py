@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import pandas as pd
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StructType
 
 from spark_ext.errors import SchemaError
@@ -21,8 +23,6 @@ from spark_ext.names import column
 from spark_ext.streams.ddl import spark_schema
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from spark_ext.streams.nodes import Change
 
 __all__ = ["FINAL", "KEY", "OURS", "RECORD", "SEQUENCE", "TIMESTAMP", "VALUE", "flat", "nested", "on_key_and_value", "value_fields"]
@@ -169,30 +169,41 @@ def peek(action: Callable[[pa.Table], None]) -> Change:
     return change
 
 
-def map_in_pandas(function: Callable[[pd.DataFrame], pd.DataFrame], schema: str, *, one_to_one: bool) -> Change:
-    """Let Python make records in flat form out of records in flat form; see `KStream.mapValuesInPandas` and `flatMapInPandas`."""
+def map_values_in_pandas(function: Callable[[pd.DataFrame], pd.DataFrame], schema: str) -> Change:
+    """Let Python make values of values; see `KStream.mapValuesInPandas`. Key and timestamp stay in the JVM: pandas would round them."""
 
     def change(rows: DataFrame) -> DataFrame:
         made = spark_schema(schema)
-        plain = flat(rows.select(*RECORD))
-        own = [one for one in rows.schema if one.name in OURS and (one_to_one or one.name not in made.names)]
-        target = StructType([*own, *made])
+        is_plain = made.names == [VALUE]
+
+        def mapped(values: pd.Series) -> pd.Series:
+            plain = values if isinstance(values, pd.DataFrame) else values.to_frame(VALUE)
+            result = function(plain)
+            if len(result) != len(plain):
+                expected, todo = f"{len(plain)} rows", "use flatMapInPandas"
+                raise SchemaError("map", "values", "in pandas", expected=expected, got=f"{len(result)}", todo=todo)
+            return cast("pd.Series", result[VALUE] if is_plain else result[made.names])
+
+        # Not deterministic for Spark, so that it is called once where several columns and filters come of it.
+        made_by: Callable[..., Any] = pandas_udf  # its overloads know no struct
+        called = made_by(mapped, made[VALUE].dataType if is_plain else made).asNondeterministic()
+        return rows.withColumn(VALUE, called(F.col(VALUE)))
+
+    return change
+
+
+def flat_map_in_pandas(function: Callable[[pd.DataFrame], pd.DataFrame], schema: str) -> Change:
+    """Let Python make records in flat form out of records in flat form; see `KStream.flatMapInPandas`."""
+
+    def change(rows: DataFrame) -> DataFrame:
+        made = spark_schema(schema)
 
         def mapped(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             for frame in frames:
-                if one_to_one:
-                    result = function(frame.drop(columns=list(OURS)))
-                    if len(result) != len(frame):
-                        expected, todo = f"{len(frame)} rows", "use flatMapInPandas"
-                        raise SchemaError("map", "values", "in pandas", expected=expected, got=f"{len(result)}", todo=todo)
-                    result = result.assign(**{name: frame[name].to_numpy() for name in OURS})
-                else:
-                    result = function(frame.drop(columns=[SEQUENCE])) if SEQUENCE in frame else function(frame)
-                    result[SEQUENCE] = 0
-                yield result[target.names]
+                yield function(frame.drop(columns=[SEQUENCE]))[made.names]
 
-        found = nested(plain.mapInPandas(mapped, target))
-        return found if one_to_one else found.withColumn(SEQUENCE, F.unix_micros(F.col(TIMESTAMP)))
+        found = nested(flat(rows.select(*RECORD)).mapInPandas(mapped, made))
+        return found.withColumn(SEQUENCE, F.unix_micros(F.col(TIMESTAMP)))
 
     return change
 

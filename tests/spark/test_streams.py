@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
 import pytest
+from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from spark_ext.epochs import points
 from spark_ext.errors import QueryError
 from spark_ext.streams import JoinWindows, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows
+from spark_ext.streams.records import map_values_in_pandas
 from spark_ext.windows import aggregates
 from tests.streams_apps import Row, Script, at, seconds
 from tests.unit.test_streams_sliding import Record, windows_of
@@ -54,6 +56,23 @@ def test_words_are_counted_and_their_counts_again(spark: SparkSession, tmp_path:
     with script.app.store("counts") as counts:
         assert (counts.get("kafka"), counts.get("nobody")) == (3, None)
         assert counts.getMany(["hello", "nobody", "join"]).to_pydict() == {"key": ["hello", "join"], "value": [2, 1]}
+
+
+def test_keys_and_times_do_not_go_through_pandas(spark: SparkSession) -> None:
+    """Which would make a float of a column of integers with a null, and shift the hour that a clock goes through twice."""
+    schema = "key bigint, value struct<n: int>, timestamp timestamp, sequence bigint"
+    twice = [datetime(2020, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]
+    rows = spark.createDataFrame([(2**53 + 1, (1,), twice[0], 2**53 + 1), (None, (2,), twice[1], 0)], schema).coalesce(1)
+    spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
+    try:
+        found = map_values_in_pandas(lambda values: values.assign(m=values.n + 1), "n int, m int")(rows)
+        got = found.select("key", "value.*", F.unix_seconds("timestamp"), "sequence").collect()
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+    expected = [(2**53 + 1, 1, 2, twice[0].timestamp(), 2**53 + 1), (None, 2, 3, twice[1].timestamp(), 0)]
+    assert [tuple(row) for row in got] == expected
+    with pytest.raises(PythonException, match="expected 2 rows, got 1; use flatMapInPandas"):
+        map_values_in_pandas(lambda values: values.head(1), "n int")(rows).collect()
 
 
 def crashing_once(sink: str) -> Callable[[str, int, str], None]:
