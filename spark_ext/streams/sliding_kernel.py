@@ -32,8 +32,8 @@ class RecordWindows:
     """For each record at `t` (milliseconds) the windows ``[t - difference, t]`` and, if it holds a record, ``[t + 1, t + 1 + difference]``.
 
     Guarantee: each window comes out once, when the watermark is above its end and grace, with all records in it that are not late. A record
-    is late if its time is below the watermark less the grace: whatever window such a one is in, may have come out. So results do not depend
-    on how records were cut into batches.
+    is late if its time is below the watermark less the grace, in whole milliseconds: whatever window such a one is in, may have come out.
+    So results do not depend on how records were cut into batches.
 
     Parameters
     ----------
@@ -84,7 +84,8 @@ class RecordWindows:
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
         """Fold one micro-batch into the bucket; see `spark_ext.state.kernel.Kernel.step`."""
-        edge = moment.watermark_us - self.grace_us if NEVER_US < moment.watermark_us < FOREVER_US else moment.watermark_us
+        # Records are put into milliseconds: one is late or not as a whole.
+        edge = (moment.watermark_us - self.grace_us) // MS * MS if NEVER_US < moment.watermark_us < FOREVER_US else moment.watermark_us
         times, is_valid = self.layout.times(rows)
         is_late = is_valid & (times < edge)
         out = {}
@@ -109,7 +110,9 @@ class RecordWindows:
         keeps = pa.array(ints(held.column(self.layout.time)) >= edge - self.difference_us - MS)
         kept = held.filter(keeps).combine_chunks()
         later = ends_us[ends_us >= max(edge, closed)]
-        wake = int(later.min()) + self.grace_us + 1 if len(later) else None
+        # The edge has passed the millisecond of a window's end, or that of the last record by so much that nobody needs it.
+        last_us = int(later.min()) if len(later) else int(end.max()) * MS + self.difference_us + 2 * MS
+        wake = last_us + MS + self.grace_us if len(later) or kept.num_rows else None
         marks = pa.table({"closed_us": pa.array([max(edge, closed)] if kept.num_rows else [], pa.int64())})
         return Step({ROWS: kept, CLOSED: marks}, out, wake)
 

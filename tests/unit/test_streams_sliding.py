@@ -98,6 +98,22 @@ def test_each_window_comes_out_once_with_all_that_is_not_late(steps: list[tuple[
     assert not any(part.num_rows for part in last.state.values())
 
 
+def test_a_window_is_due_when_all_its_millisecond_is_late() -> None:
+    """Records are put into milliseconds; neither watermark nor grace needs to be whole ones."""
+    one = RecordWindows(kernel(1, 0).layout, MS, 500)
+    state = empty_state(one)
+    for us, watermark in ((19_000, NEVER_US), (19_700, 20_000), (19_600, 20_100), (19_999, 20_499)):
+        rows = table([Record("a", 0, 1)])
+        done = one.step(state, rows.set_column(1, SCHEMA.field("ts"), pa.array([us]).cast(SCHEMA.field("ts").type)), Moment(watermark, 0))
+        assert not done.out
+        state = done.state
+    assert done.wake_us == 20_500
+    done = one.step(state, table([]), Moment(20_500, 0))
+    assert lines(done.out[WINDOW]) == {("a", 18, 19, 4, 4): 1}
+    assert done.wake_us is not None
+    assert not one.step(done.state, table([]), Moment(done.wake_us, 0)).state["kept"].num_rows, "and what nobody needs is given up"
+
+
 def lines(found: pa.Table | None) -> Counter[tuple[str | None, int, int, int, int]]:
     if found is None:
         return Counter()
