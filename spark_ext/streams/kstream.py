@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BranchedKStream", "KStream"]
 
 MAIN = ""
+SECOND = timedelta(seconds=1)
 
 
 class KStream:
@@ -198,7 +199,8 @@ class KStream:
         stores : sequence of str
             Names of the stores that it uses; see `StreamsBuilder.addStateStore`.
         ticks : timedelta, optional
-            Call every bucket that often, so that wall-clock punctuation takes place without records; only in a run with ``every``.
+            Whole seconds: call every bucket that often, so that wall-clock punctuation takes place without records; only in a run with
+            ``every``.
 
         Returns
         -------
@@ -208,11 +210,13 @@ class KStream:
         Raises
         ------
         SettingsError
-            An output has no ``key``, or a store is not known.
+            An output has no ``key``, a store is not known, or `ticks` are no seconds.
         """
         outputs = {MAIN: output} if isinstance(output, str) else dict(output)
         for schema in outputs.values():
             checked_output("process", schema, timed=False)
+        if ticks is not None and (ticks < SECOND or ticks % SECOND):
+            raise SettingsError("call", "processor", "by ticks", expected="whole seconds, 1 or more", got=repr(ticks), todo="correct it")
         keeps = tuple(self._builder.store_named(one) for one in stores)
         node = self._builder.add(
             Process(

@@ -266,6 +266,7 @@ def ungrouped(builder: StreamsBuilder) -> KTable:
         (lambda b: b.stream("rows", topic()).groupByKey().windowedBy(count_tumbling(3).without_grace()).count(), "windows over event time"),
         (lambda b: b.stream("rows", topic()).process(Processor, "n bigint"), "key, and columns of the value"),
         (lambda b: b.stream("rows", topic()).process(Processor, "key string, n bigint", stores=["no"]), "store 'no'"),
+        (lambda b: b.stream("rows", topic()).process(Processor, "key string, n int", ticks=timedelta(milliseconds=500)), "whole seconds"),
         (lambda b: b.stream("rows", topic()).flatMapInPandas(lambda f: f, "key string, n bigint"), "key and timestamp"),
         (lambda b: b.stream("rows", topic()).join(b.stream("more", topic()), lambda v, o: v), "arguments joiner, windows"),
         (lambda b: b.stream("rows", topic()).join("table", lambda v, o: v), "a KStream, KTable or GlobalKTable"),
