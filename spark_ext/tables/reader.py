@@ -29,7 +29,8 @@ from spark_ext.tables.key_index import KeyedFile, find, index_file
 __all__ = ["TableReader"]
 
 NICE: Final = 10
-REFUSED: Final = {"delta.enableDeletionVectors": "true", "delta.columnMapping.mode": "name"}
+MAPPING: Final = "delta.columnMapping.mode"
+DELETIONS: Final = "deletionVectors"  # stay in the files when the property is taken away, so the protocol tells
 
 
 class TableReader:
@@ -243,9 +244,10 @@ def _opened(path: str, version: int | None) -> DeltaTable:
 
 def _check_layout(table: DeltaTable, path: str) -> None:
     metadata = table.metadata()
-    found = [name for name, value in REFUSED.items() if metadata.configuration.get(name, "").lower() == value]
+    found = [MAPPING] if metadata.configuration.get(MAPPING, "none").lower() != "none" else []
+    found += [f"the feature {DELETIONS}"] if DELETIONS in (table.protocol().reader_features or ()) else []
     found += [f"partitions by {name}" for name in metadata.partition_columns]
     if found:
         expected, why = "a table whose rows are as they stand in its files", "they would be found wrong"
-        todo = "write it with the sink spark_ext.epochs.Table, or take the property away and rewrite the table"
+        todo = "write it with the sink spark_ext.epochs.Table, or rewrite it and drop the feature (ALTER TABLE ... DROP FEATURE)"
         raise StateError("read by key", "table", path, expected=expected, got=", ".join(found), why=why, todo=todo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -181,3 +182,31 @@ def test_what_cannot_be_read_by_key_is_refused(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path / "parts"), pa.table({"k": ["a"], "p": ["x"]}), partition_by=["p"])
     with pytest.raises(StateError, match="partitions by p"):
         TableReader(str(tmp_path / "parts"), "k")
+
+
+@pytest.mark.parametrize(
+    ("feature", "properties", "match"),
+    [
+        ("deletionVectors", {"delta.enableDeletionVectors": "true"}, "got the feature deletionVectors; they would be found wrong"),
+        ("deletionVectors", {"delta.enableDeletionVectors": "false"}, "got the feature deletionVectors"),
+        ("columnMapping", {"delta.columnMapping.mode": "id"}, "got delta.columnMapping.mode"),
+        ("columnMapping", {"delta.columnMapping.mode": "name"}, "got delta.columnMapping.mode"),
+    ],
+)
+def test_files_whose_rows_or_columns_are_not_the_tables_are_refused(
+    tmp_path: Path, feature: str, properties: dict[str, str], match: str
+) -> None:
+    path = tmp_path / "table"
+    put(str(path), ("a", 1, 1))
+    log = path / "_delta_log"
+    (first,) = log.glob("*.json")
+    actions = [json.loads(line) for line in first.read_text().splitlines()]
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": [feature], "writerFeatures": [feature]}
+    metadata = next(one["metaData"] for one in actions if "metaData" in one)
+    schema = json.loads(metadata["schemaString"])
+    for at, field in enumerate(schema["fields"] if feature == "columnMapping" else [], start=1):
+        field["metadata"] = {"delta.columnMapping.id": at, "delta.columnMapping.physicalName": f"col-{at}"}
+    made = [{"protocol": protocol}, {"metaData": {**metadata, "schemaString": json.dumps(schema), "configuration": properties}}]
+    (log / f"{1:020}.json").write_text("\n".join(map(json.dumps, made)))
+    with pytest.raises(StateError, match=match):
+        TableReader(str(path), "k")
