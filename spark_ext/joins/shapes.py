@@ -67,7 +67,7 @@ def one_window(*, kept: Kept, length: timedelta | None = None, rows: int | None 
     Parameters
     ----------
     kept : {"left", "right"}
-        The side that is kept. By event time its rows trigger nothing; one that arrives behind the row that it was there for is found all the
+        The side that is kept. Its rows trigger nothing, by event time: one that arrives after a row that it was there for is found all the
         same.
     length : timedelta > 0, optional
         The window is the time up to this before the triggering row, both ends included: an `interval`, and planned as one.
