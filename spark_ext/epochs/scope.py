@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["after_epoch", "epoch_scope"]
 
+_log = logging.getLogger(__name__)
 _local = threading.local()
 
 
@@ -22,7 +24,10 @@ def epoch_scope() -> Iterator[None]:
     finally:
         _local.works = before
         for work in works:
-            work()
+            try:
+                work()
+            except Exception:  # noqa: BLE001 (what the epoch itself has raised must be seen)
+                _log.warning("what an epoch has made could not be given up", exc_info=True)
 
 
 def after_epoch(work: Callable[[], None]) -> None:

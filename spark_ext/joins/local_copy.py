@@ -91,6 +91,8 @@ def copy_of(table: DataFrame, layout: TableLayout, *, interval: Interval | None 
     known = _copies.setdefault(table, {})
     asked = (layout.table_keys, layout.looked_up, interval)
     if asked not in known:
+        if table.count() > most_rows:  # of a Delta table as it is the log knows
+            raise _too_many(table, most_rows)
         known[asked] = made = sent(table, layout, interval=interval, most_rows=most_rows)
         after_epoch(partial(_let_go, weakref.ref(table), made.bytes_))
     elif known[asked].rows > most_rows:
@@ -100,17 +102,18 @@ def copy_of(table: DataFrame, layout: TableLayout, *, interval: Interval | None 
 
 def once(table: DataFrame, layout: TableLayout, *, most_rows: int = MOST_ROWS) -> LocalCopy:
     """Return a copy for one epoch."""
-    made = sent(table, layout, most_rows=most_rows)
+    # Limited, not counted: what finds these rows is costly, and would run twice.
+    made = sent(table.limit(most_rows + 1), layout, most_rows=most_rows)
     after_epoch(made.bytes_.destroy)
     return made
 
 
 def sent(table: DataFrame, layout: TableLayout, *, interval: Interval | None = None, most_rows: int = MOST_ROWS) -> LocalCopy:
     """Read a table, sort it and send it to the workers."""
-    if table.count() > most_rows:  # of a Delta table as it is the log knows
-        raise _too_many(table, most_rows)
     for salt in range(SALTS):
         rows = table.select(*_copied(table, layout, interval, salt)).where(_has_key(len(layout.keys))).toArrow()
+        if rows.num_rows > most_rows:
+            raise _too_many(table, most_rows)
         copy = copied(rows, name=_name(table), overlap=None if interval is None else interval.overlap)
         if copy is not None:
             return LocalCopy(table.sparkSession.sparkContext.broadcast(_as_bytes(copy)), salt, copy.rows.num_rows, copy.most, copy.worst)

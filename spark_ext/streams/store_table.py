@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructType
 
+from spark_ext.errors import SchemaError
 from spark_ext.streams.records import KEY, SEQUENCE, TIMESTAMP, VALUE
 
 __all__ = ["key_columns", "key_parts", "key_values", "to_rows"]
@@ -18,8 +19,18 @@ JOINER: Final = "_"
 
 
 def key_columns(kind: DataType) -> list[str]:
-    """Return the columns of a key: ``key``, or one for each field of a struct, ``key_window_start``."""
-    return [JOINER.join((KEY, *path)) for path in _paths(kind)]
+    """Return the columns of a key: ``key``, or one for each field of a struct, ``key_window_start``.
+
+    Raises
+    ------
+    SchemaError
+        Two fields would have one column.
+    """
+    found = [JOINER.join((KEY, *path)) for path in _paths(kind)]
+    if len({name.lower() for name in found}) != len(found):
+        expected, todo = "fields that make columns of their own", "rename a field"
+        raise SchemaError("keep", "key", kind.simpleString(), expected=expected, got=", ".join(found), todo=todo)
+    return found
 
 
 def key_values(key: Any, kind: DataType) -> dict[str, Any]:

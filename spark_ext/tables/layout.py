@@ -45,6 +45,8 @@ KEPT: Final = "kept"
 GONE: Final = "gone"
 OURS: Final = (TAG, SIDE, SIGN, HASH, DELETED, DELETED_AT)
 
+LONGEST_US: Final = 200 * 366 * 24 * 3_600_000_000  # any longer, and times of the far future have no room
+
 How = Literal["inner", "left", "right", "full"]
 
 
@@ -93,8 +95,11 @@ class Changelog:
             if not (pa.types.is_signed_integer(kind) or pa.types.is_date(kind) or kind == STAMP):
                 expected, todo = "an integer, a date or a timestamp", "cast it"
                 raise SchemaError("order changes by", "column", self.sequence, expected=expected, got=str(kind), todo=todo)
-        if self.ttl_us is not None and (self.ttl_us < 0 or self.sequence is None):
-            expected, got = "ttl >= 0, together with a sequence", f"ttl of {self.ttl_us} microseconds, sequence {self.sequence!r}"
+        if self.ttl_us is not None and (not 0 <= self.ttl_us <= LONGEST_US or self.sequence is None):
+            expected, got = (
+                "ttl of 0 to 200 years, together with a sequence",
+                f"ttl of {self.ttl_us} microseconds, sequence {self.sequence!r}",
+            )
             why = "only a sequence makes it matter that a key was deleted"
             raise SettingsError("use", "ttl", "of deleted keys", expected=expected, got=got, why=why, todo="leave ttl out, or name one")
         if self.is_signed and self.sequence is not None:

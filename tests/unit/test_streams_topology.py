@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pyspark.sql.types import StructType
 
-from spark_ext.errors import SettingsError
+from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.streams import (
     Consumed,
     JoinWindows,
@@ -21,6 +22,7 @@ from spark_ext.streams import (
     StreamsBuilder,
     TimeWindows,
 )  # fmt: skip
+from spark_ext.streams.store_table import key_columns
 from spark_ext.windows import aggregates, count_tumbling
 
 MINUTE = timedelta(minutes=1)
@@ -290,3 +292,9 @@ def test_aggregates_are_those_of_windows() -> None:
     builder.stream("rows", topic()).groupByKey().aggregate({"n": aggregates.sum("n")}, store="s")
     (one,) = builder.build().sub_topologies
     assert dict(getattr(one.head, "aggregates", {})) == {"n": aggregates.sum("n")}
+
+
+def test_fields_of_a_key_that_would_be_one_column_are_refused() -> None:
+    kind = StructType().add("a", StructType().add("b", "integer")).add("a_b", "integer")
+    with pytest.raises(SchemaError, match="expected fields that make columns of their own, got key_a_b, key_a_b"):
+        key_columns(kind)

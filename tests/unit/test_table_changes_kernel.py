@@ -167,8 +167,10 @@ def test_what_cannot_be_a_table_is_refused() -> None:
         Changelog(SCHEMA, ("l",))
     with pytest.raises(SettingsError, match="one key or more, each once"):
         Changelog(SCHEMA, ())
-    with pytest.raises(SettingsError, match="ttl >= 0, together with a sequence"):
+    with pytest.raises(SettingsError, match="ttl of 0 to 200 years, together with a sequence"):
         Changelog(SCHEMA, ("k",), ttl_us=5)
+    with pytest.raises(SettingsError, match="ttl of 0 to 200 years"):
+        Changelog(pa.schema([("k", pa.string()), ("n", pa.int64())]), ("k",), "n", ttl_us=2**62)
     with pytest.raises(SchemaError, match="names of their own"):
         Changelog(pa.schema([("k", pa.string()), ("Sign", pa.int8())]), ("k",))
 
