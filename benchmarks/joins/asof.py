@@ -21,12 +21,11 @@ from pyspark.sql import functions as F
 
 from benchmarks.joins.streams import Load
 from benchmarks.measure import cost_of, machine, median_ratio
-from benchmarks.state.run import Cost, measure
+from benchmarks.state.run import Cost, measure, session
 from spark_ext.joins.asof_plan import join_asof
 from spark_ext.joins.layout import JOINED, LEFT, RIGHT, Layout
 from spark_ext.joins.plan import layout_of, run_kernel
 from spark_ext.joins.tagged import joined
-from spark_ext.session import spark_session
 from spark_ext.state.kernel import EARLIEST, LATEST, Moment, State, Step
 
 HEADING = (("", 12), ("keys", 10), ("trades", 11), ("quotes", 11), ("ms", 8), ("CPU s", 8), ("k rows/s", 10), ("state MB", 10))
@@ -93,16 +92,7 @@ def main(
 ) -> None:
     """Print a line per variant and number of keys, and whether the aims are met."""
     print(machine())
-    spark = spark_session(
-        "benchmark",
-        master="local[2]",
-        conf={
-            "spark.driver.memory": "6g",
-            "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-            "spark.sql.streaming.numRecentProgressUpdates": "100000",
-        },
-    )
-    spark.sparkContext.setLogLevel("OFF")
+    spark = session()
     for many in keys or [1_000, 100_000]:
         load = Load(2 * rows, many, span, lateness)
         trades, quotes = (one.toPandas().sort_values("ts", kind="stable") for one in load.bounded(spark))

@@ -22,6 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.measure import machine, median_ratio
+from benchmarks.state.run import session
 from jobs.nexmark import queries
 from jobs.nexmark.batches import append, batches, follow
 from jobs.nexmark.events import checksum
@@ -29,7 +30,6 @@ from jobs.nexmark.numbering import EventSettings
 from jobs.nexmark.queries import Spans
 from jobs.nexmark.tables import QUERIES, Place, close_auctions, start
 from spark_ext.queries import run
-from spark_ext.session import spark_session
 
 LATENESS = timedelta(seconds=1)
 Build = Callable[[SparkSession, str, Spans], DataFrame]
@@ -139,9 +139,7 @@ def main(
     print(machine())
     settings = EventSettings(out_of_order=100)
     spans = Spans.of(settings)
-    conf = {"spark.driver.memory": "6g", "spark.sql.streaming.noDataMicroBatches.enabled": "false"}
-    spark = spark_session("benchmark", master="local[2]", conf=conf)
-    spark.sparkContext.setLogLevel("OFF")
+    spark = session()
     folder = tempfile.mkdtemp(prefix="millrace-nexmark-")
     size = events // count
     try:

@@ -19,9 +19,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.measure import machine
-from benchmarks.state.run import START_MS, Cost, measure
+from benchmarks.state.run import START_MS, Cost, measure, session
 from spark_ext import joins
-from spark_ext.session import spark_session
 
 HEADING = (
     ("", 38), ("how", 7), ("keys", 10), ("rows", 9), ("ms", 8), ("CPU s", 8), ("k rows/s", 10), ("state rows", 12), ("MB", 8),
@@ -120,16 +119,7 @@ def main(
 ) -> None:
     """Print a line per variant and case, and ratios to Spark's own operator."""
     print(machine())
-    spark = spark_session(
-        "benchmark",
-        master="local[2]",
-        conf={
-            "spark.driver.memory": "6g",
-            "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-            "spark.sql.streaming.numRecentProgressUpdates": "100000",
-        },
-    )
-    spark.sparkContext.setLogLevel("OFF")
+    spark = session()
     ours = {name: spark.conf.get(name) for name in IN_MEMORY}
     variants = [each for each in VARIANTS if each != skip]
     print("".join(f"{name:>{width}}" for name, width in HEADING))

@@ -14,9 +14,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.measure import machine
-from benchmarks.state.run import Cost, Load, measure
+from benchmarks.state.run import Cost, Load, measure, session
 from benchmarks.state.variants import VARIANTS, Task
-from spark_ext.session import spark_session
 
 HEADING = (
     ("", 14), ("keys", 12), ("rows", 11), ("ms", 9), ("CPU s", 8), ("k rows/s", 10), ("state rows", 12), ("MB", 8), ("B/group", 9),
@@ -42,16 +41,7 @@ def main(
 ) -> None:
     """Print a line per variant and size, and ratios to Spark's own operator."""
     print(machine())
-    spark = spark_session(
-        "benchmark",
-        master="local[2]",
-        conf={
-            "spark.driver.memory": "6g",
-            "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-            "spark.sql.streaming.numRecentProgressUpdates": "100000",
-        },
-    )
-    spark.sparkContext.setLogLevel("OFF")
+    spark = session()
     names = only or ["spark", "millrace"]
     print(f"windows of {length:g} s every {every or length:g} s, {span:g} s of event time a batch, watermark {lateness:g} s behind")
     print("".join(f"{name:>{width}}" for name, width in HEADING))

@@ -15,10 +15,23 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_ext.errors import StateError
+from spark_ext.session import spark_session
 from spark_ext.state import inspect
 
 LATE = 0.01  # share of rows that are a minute behind
 START_MS = 1_600_000_000_000
+
+
+def session() -> SparkSession:
+    """A session for streams of equal batches: each is in the progress, and none comes without rows."""
+    settings = {
+        "spark.driver.memory": "6g",
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.numRecentProgressUpdates": "100000",
+    }
+    spark = spark_session("benchmark", master="local[2]", conf=settings)
+    spark.sparkContext.setLogLevel("OFF")
+    return spark
 
 
 @dataclass(frozen=True, slots=True)
