@@ -14,9 +14,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructType
 
 from spark_ext.dedup.approx_kernel import KEY_HASH, ApproxDedup
-from spark_ext.dedup.plan import bounds_us, check_frame
+from spark_ext.dedup.plan import check_frame
 from spark_ext.dedup.rows import LATENESS
 from spark_ext.names import column
+from spark_ext.state.bounds import bounds_us
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.kernel import EARLIEST, LATEST
 from spark_ext.state.keys import check_key

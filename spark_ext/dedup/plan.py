@@ -6,15 +6,16 @@ rows -- drop_duplicates(keys, event_time, horizon, keep) --> tagged rows -- uniq
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_ext.dedup.dedup_kernel import Dedup
-from spark_ext.dedup.rows import DUPLICATE, INVALID, LATE, LATENESS, MICROSECOND, UNIQUE
+from spark_ext.dedup.rows import DUPLICATE, INVALID, LATE, LATENESS, UNIQUE
 from spark_ext.errors import SchemaError
+from spark_ext.state.bounds import bounds_us
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.kernel import EARLIEST, LATEST
 from spark_ext.state.operator import apply_kernel, input_schema
@@ -23,9 +24,7 @@ from spark_ext.state.packing import TAG
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["bounds_us", "check_frame", "drop_duplicates", "duplicates", "invalid", "late", "unique"]
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+__all__ = ["check_frame", "drop_duplicates", "duplicates", "invalid", "late", "unique"]
 
 
 def drop_duplicates(
@@ -108,11 +107,6 @@ def check_frame(frame: DataFrame, used: Sequence[str], *, added: Sequence[str]) 
     for name in used:
         if name not in frame.columns:
             raise SchemaError("read", "column", name, expected=f"one of {frame.columns}", got="no such column", todo="correct the name")
-
-
-def bounds_us(earliest: datetime, latest: datetime) -> tuple[int, int]:
-    """Return the bounds of event times in microseconds since 1970."""
-    return (earliest - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND
 
 
 def unique(tagged: DataFrame) -> DataFrame:

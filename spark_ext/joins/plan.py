@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +21,9 @@ from spark_ext.joins.layout import HASH, LEFT, RIGHT, How, Layout, Side
 from spark_ext.joins.shapes import Interval, Within, checked_within
 from spark_ext.joins.tagged import described
 from spark_ext.names import column
+from spark_ext.state.bounds import bounds_us
 from spark_ext.state.buckets import buckets_for
+from spark_ext.state.engines import Choice, Engine, chosen
 from spark_ext.state.kernel import EARLIEST, LATEST, JoinKernel
 from spark_ext.state.operator import Input, apply_to_inputs, input_schema
 from spark_ext.time.sources import WATERMARK_TIME
@@ -31,14 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_MATCHES", "SUFFIX", "On", "Times", "explain", "join", "layout_of", "run_kernel"]
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
 SUFFIX: Final = "_right"
 MOST_MATCHES: Final = 10_000
 
 On = str | Sequence[str] | Mapping[str, str]
 Times = str | tuple[str, str]
-Engine = Literal["auto", "millrace", "spark"]
 
 
 def join(
@@ -140,9 +139,7 @@ def explain(
         ``<engine>: <reason>``, and of ours the number of buckets.
     """
     asked = _asked(left, right, on, event_time, within, how, suffix, most_matches, earliest, latest)
-    choice = _choice(left, right, asked, engine)
-    number = buckets_for(expected_keys) if buckets is None else buckets
-    return f"{choice.engine}: {choice.why}" + (f"; {number} buckets" if choice.engine == "millrace" else "")
+    return _choice(left, right, asked, engine).explained(expected_keys, buckets)
 
 
 def layout_of(
@@ -162,17 +159,12 @@ def layout_of(
     times = (event_time, event_time) if isinstance(event_time, str) else tuple(event_time)
     if len(times) != 2:  # noqa: PLR2004 (a pair)
         raise SettingsError("use", "event time", repr(event_time), expected="one name, or a pair", got=repr(event_time), todo="correct it")
-    for bound, moment in (("earliest", earliest), ("latest", latest)):
-        if moment.tzinfo is None:
-            todo = "give it as datetime(..., tzinfo=UTC)"
-            raise SettingsError("use", "bound", bound, expected="a time with a zone", got=repr(moment), todo=todo)
     return Layout(
         _side(left, tuple(pairs.keys()), times[0]),
         _side(right, tuple(pairs.values()), times[1]),
         how,
         suffix,
-        (earliest - EPOCH) // MICROSECOND,
-        (latest - EPOCH) // MICROSECOND,
+        *bounds_us(earliest, latest),
         most_matches,
     )
 
@@ -203,12 +195,6 @@ class _Asked:
     kernel: JoinKernel
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    engine: Literal["millrace", "spark"]
-    why: str
-
-
 def _asked(
     left: DataFrame,
     right: DataFrame,
@@ -229,18 +215,9 @@ def _asked(
     return _Asked(layout, shape, kernel)
 
 
-def _choice(left: DataFrame, right: DataFrame, asked: _Asked, engine: Engine) -> _Choice:
-    if engine not in get_args(Engine):
-        raise SettingsError("use", "engine", str(engine), expected="auto, millrace or spark", got=repr(engine), todo="correct it")
+def _choice(left: DataFrame, right: DataFrame, asked: _Asked, engine: Engine) -> Choice:
     obstacle = spark_plan.obstacle(left, right, asked.within)
-    if engine == "millrace":
-        return _Choice("millrace", "asked for")
-    if engine == "spark" and obstacle:
-        expected = "a join that Spark computes with nothing lost"
-        raise SettingsError("use", "engine", "spark", expected=expected, got=obstacle, todo="use engine='auto'")
-    if obstacle:
-        return _Choice("millrace", obstacle)
-    return _Choice("spark", "asked for" if engine == "spark" else "bounded rows, and Spark's own join gives the same answer")
+    return chosen(engine, obstacle, works="joins", why="bounded rows, and Spark's own join gives the same answer")
 
 
 def _columns(left: DataFrame, right: DataFrame, layout: Layout) -> tuple[DataFrame, DataFrame]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql.types import TimestampType
 
 from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.state.bounds import bounds_us
 from spark_ext.state.buckets import buckets_for
+from spark_ext.state.engines import Choice, Engine, chosen
 from spark_ext.state.kernel import EARLIEST, LATEST, Kernel
 from spark_ext.state.operator import apply_kernel, input_schema
 from spark_ext.state.packing import TAG
@@ -28,11 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OURS", "Asked", "aggregate", "asked_for", "explain"]
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
 OURS: Final = (TAG, WINDOW, FINAL, EVENT, *MISSED)
-
-Engine = Literal["auto", "millrace", "spark"]
 
 
 def aggregate(
@@ -147,9 +145,7 @@ def explain(
         ``<engine>: <reason>``, and of ours the number of buckets.
     """
     asked = asked_for(frame, keys, event_time, window, aggregates, trigger, eviction, columns, earliest, latest, ttl)
-    choice = _choice(frame, asked, engine)
-    number = buckets_for(expected_keys) if buckets is None else buckets
-    return f"{choice.engine}: {choice.why}" + (f"; {number} buckets" if choice.engine == "millrace" else "")
+    return _choice(frame, asked, engine).explained(expected_keys, buckets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +157,6 @@ class Asked:
     trigger: Trigger
     eviction: Eviction
     kernel: Kernel
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    engine: Literal["millrace", "spark"]
-    why: str
 
 
 def asked_for(
@@ -196,17 +186,12 @@ def asked_for(
     if not aggregates or len({name.lower() for name in taken}) != len(taken):
         expected = f"results with names of their own, other than keys and {', '.join(OURS)}"
         raise SettingsError("name", "columns", "of the result", expected=expected, got=repr([*keys, *aggregates]), todo="rename them")
-    for bound, moment in (("earliest", earliest), ("latest", latest)):
-        if moment.tzinfo is None:
-            todo = "give it as datetime(..., tzinfo=UTC)"
-            raise SettingsError("use", "bound", bound, expected="a time with a zone", got=repr(moment), todo=todo)
     layout = Layout(
         input_schema(frame, names),
         tuple(keys),
         event_time,
         tuple(aggregates.items()),
-        (earliest - EPOCH) // MICROSECOND,
-        (latest - EPOCH) // MICROSECOND,
+        *bounds_us(earliest, latest),
     )
     trigger, eviction = trigger or on_close(), eviction or keep_all()
     kernel = kernel_for(layout, window, trigger, eviction, ttl)
@@ -214,19 +199,10 @@ def asked_for(
     return Asked(layout, window, trigger, eviction, kernel)
 
 
-def _choice(frame: DataFrame, asked: Asked, engine: Engine) -> _Choice:
-    if engine not in get_args(Engine):
-        raise SettingsError("use", "engine", str(engine), expected="auto, millrace or spark", got=repr(engine), todo="correct it")
+def _choice(frame: DataFrame, asked: Asked, engine: Engine) -> Choice:
     obstacle = spark_plan.obstacle(frame, asked.layout, asked.window, asked.trigger, asked.eviction)
-    if engine == "millrace":
-        return _Choice("millrace", "asked for")
-    if engine == "spark" and obstacle:
-        raise SettingsError(
-            "use", "engine", "spark", expected="windows that Spark computes with nothing lost", got=obstacle, todo="use engine='auto'"
-        )
-    if obstacle:
-        return _Choice("millrace", obstacle)
-    return _Choice("spark", "asked for" if engine == "spark" else "bounded rows, and Spark's own aggregation gives the same answer faster")
+    why = "bounded rows, and Spark's own aggregation gives the same answer faster"
+    return chosen(engine, obstacle, works="windows", why=why)
 
 
 def _check_trigger(frame: DataFrame, asked: Asked) -> None:
