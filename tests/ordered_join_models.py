@@ -72,7 +72,8 @@ def asof_join(batches: Sequence[Batch], asked: AsOf, earliest_us: int, latest_us
                 if left[1] >= now or open_end:
                     passed = [right for right in rights if right[1] < now]
                     candidate = asked.partner(left, passed, heard_of(left[0], lefts, rights))
-                    needed |= set() if candidate is None or left[1] >= now else {id(candidate)}
+                    if candidate is not None and left[1] < now:
+                        needed.add(id(next(one for one in reversed(rights) if one == candidate)))  # of equal rows one is enough
                     continue
             one[1] = True
             if best is not None:

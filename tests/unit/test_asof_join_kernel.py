@@ -61,6 +61,16 @@ def test_each_batch_gives_what_the_definition_says_and_keeps_no_more(batches: li
         assert one.kept == other.kept
 
 
+def test_of_equal_right_rows_one_is_kept() -> None:
+    """Found by Hypothesis: the last one of its key and the candidate of a row that waits are equal, and so one row."""
+    asked = AsOf("nearest", None, exact=False, how="left", ttl=None)
+    first, again = (Batch(left, [("b", 2, 2)], NEVER_US) for left in ([("b", 6, 0)], []))
+    batches = [first, again, Batch([], [], 8), Batch([], [], FOREVER_US)]
+    found = run(kernel(asked), batches, {})
+    assert [one.kept for one in found] == [(1, 1), (1, 2), (1, 1), (0, 0)]
+    assert [one.rows for one in found] == [one.rows for one in asof_join(batches, asked, *BOUNDS)]
+
+
 @settings(max_examples=200, deadline=None)
 @given(batches=streams(), asked=requests(), data=st.data())
 def test_batches_do_not_matter(batches: list[Batch], asked: AsOf, data: st.DataObject) -> None:
