@@ -23,8 +23,9 @@ KEYS = 20_000
 def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
     """Clustered by key: each file has a thousand of them."""
     path = str(tmp_path_factory.mktemp("large") / "table")
-    keyed = spark.range(KEYS).select(F.col("id").alias("key"), (F.col("id") % 3).cast("int").alias("part"), F.hex("id").alias("name"))
-    keyed.repartitionByRange(FILES, "key").write.format("delta").save(path)
+    numbers = spark.range(0, KEYS, 1, FILES)  # exact bounds; those of repartitionByRange are drawn
+    keyed = numbers.select(F.col("id").alias("key"), (F.col("id") % 3).cast("int").alias("part"), F.hex("id").alias("name"))
+    keyed.write.format("delta").save(path)
     return spark.read.format("delta").option("versionAsOf", 0).load(path)
 
 
