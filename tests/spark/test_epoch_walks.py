@@ -165,10 +165,10 @@ def transaction_id_of_the_run_and_no_guard(patch: Patch) -> None:
 
 def ledger_before_sinks(patch: Patch) -> None:
     def swap(text: str) -> str:
-        before, rest = text.split("            # 4. The sinks.\n")
+        before, rest = text.split("            # 5. The sinks.\n")
         sinks, rest = rest.split("        finally:\n", 1)
-        cleanup, rest = rest.split("        # 5. The ledger.\n")
-        ledger, rest = rest.split("        # 6. Maintenance.\n")
+        cleanup, rest = rest.split("        # 6. The ledger.\n")
+        ledger, rest = rest.split("        # 7. Maintenance.\n")
         early = textwrap.indent(ledger.replace("sinks=rows", "sinks=[]"), "    ")
         return f"{before}{early}{sinks}        finally:\n{cleanup}{rest}"
 
