@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from jobs.flights import tables
 from jobs.flights.main import start_events
 from jobs.flights.settings import Settings
 from spark_ext import kafka
@@ -114,6 +115,7 @@ def test_a_checkpoint_of_another_topic_is_refused(spark: SparkSession, broker: B
 def test_a_topic_that_was_made_again_is_refused(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
     settings = Settings.load("local", out=str(tmp_path), topic="again", bootstrap_servers=broker.bootstrap_servers)
     broker.create_topic("again")
+    tables.create_tables(spark, settings)
     start_events(spark, settings, None).await_end(60)
     client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     client.delete_topics(["again"])["again"].result(30)
