@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame
 
 from spark_ext.errors import SettingsError
 from spark_ext.joins.asof_kernel import AsOfJoin, Direction
-from spark_ext.joins.plan import SUFFIX, On, Times, layout_of, run_kernel
+from spark_ext.joins.on import On
+from spark_ext.joins.plan import SUFFIX, Times, layout_of, run_kernel
 from spark_ext.state.kernel import EARLIEST, LATEST
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from spark_ext.errors import JoinError
 from spark_ext.joins.copy_kernel import LookupHow
 from spark_ext.joins.local_copy import MOST_ROWS, LocalCopy, copy_of, joined
-from spark_ext.joins.plan import On
+from spark_ext.joins.on import On
 from spark_ext.joins.table_layout import Columns, TableLayout
 
 __all__ = ["check_matches", "lookup"]

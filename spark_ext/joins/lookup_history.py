@@ -11,7 +11,7 @@ from pyspark.sql.types import DataType, TimestampNTZType, TimestampType
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.joins.copy_kernel import LookupHow, Overlap
 from spark_ext.joins.local_copy import MOST_ROWS, Interval, Moment, copy_of, joined
-from spark_ext.joins.plan import On
+from spark_ext.joins.on import On
 from spark_ext.joins.table_layout import Columns, TableLayout
 
 __all__ = ["lookup_history"]

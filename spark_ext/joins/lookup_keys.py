@@ -17,7 +17,7 @@ from spark_ext.joins.copy_kernel import LookupHow
 from spark_ext.joins.key_ranges import key_ranges
 from spark_ext.joins.local_copy import MOST_ROWS, joined, once
 from spark_ext.joins.lookup import check_matches
-from spark_ext.joins.plan import On
+from spark_ext.joins.on import On
 from spark_ext.joins.table_layout import Columns, TableLayout
 from spark_ext.names import column
 from spark_ext.sketching import KeyFilter

@@ -17,7 +17,7 @@ from spark_ext.errors import JoinError, SchemaError, SettingsError
 from spark_ext.joins.copy_kernel import LookupHow
 from spark_ext.joins.local_copy import MOST_ROWS
 from spark_ext.joins.lookup import lookup
-from spark_ext.joins.plan import On
+from spark_ext.joins.on import On
 from spark_ext.joins.table_layout import Columns
 from spark_ext.names import column
 from spark_ext.paths import absolute

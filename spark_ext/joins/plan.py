@@ -5,7 +5,6 @@ left, right -- join(on, event_time, within, how) --> tagged rows -- joined / lat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from spark_ext.joins import spark_plan
 from spark_ext.joins.count_kernel import CountJoin
 from spark_ext.joins.interval_kernel import IntervalJoin
 from spark_ext.joins.layout import HASH, LEFT, RIGHT, How, Layout, Side
+from spark_ext.joins.on import On, pairs_of
 from spark_ext.joins.shapes import Interval, Within, checked_within
 from spark_ext.joins.tagged import described
 from spark_ext.names import column
@@ -31,12 +31,11 @@ from spark_ext.time.sources import WATERMARK_TIME
 if TYPE_CHECKING:
     from spark_ext.state.control import Control
 
-__all__ = ["MOST_MATCHES", "SUFFIX", "On", "Times", "explain", "join", "layout_of", "run_kernel"]
+__all__ = ["MOST_MATCHES", "SUFFIX", "Times", "explain", "join", "layout_of", "run_kernel"]
 
 SUFFIX: Final = "_right"
 MOST_MATCHES: Final = 10_000
 
-On = str | Sequence[str] | Mapping[str, str]
 Times = str | tuple[str, str]
 
 
@@ -155,7 +154,7 @@ def layout_of(
     latest: datetime,
 ) -> Layout:
     """Check the columns of a join, and say what comes out; see `join`."""
-    pairs = _pairs(on)
+    pairs = pairs_of(on)
     times = (event_time, event_time) if isinstance(event_time, str) else tuple(event_time)
     if len(times) != 2:  # noqa: PLR2004 (a pair)
         raise SettingsError("use", "event time", repr(event_time), expected="one name, or a pair", got=repr(event_time), todo="correct it")
@@ -226,9 +225,3 @@ def _columns(left: DataFrame, right: DataFrame, layout: Layout) -> tuple[DataFra
 
 def _side(frame: DataFrame, keys: tuple[str, ...], time: str) -> Side:
     return Side(input_schema(frame, [name for name in frame.columns if name != WATERMARK_TIME]), keys, time)
-
-
-def _pairs(on: On) -> Mapping[str, str]:
-    if isinstance(on, str):
-        return {on: on}
-    return dict(on) if isinstance(on, Mapping) else {name: name for name in on}

@@ -12,7 +12,7 @@ from pyspark.sql.types import StructField, StructType
 
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.joins.copy_kernel import HOWS, LookupHow
-from spark_ext.joins.plan import On
+from spark_ext.joins.on import On, pairs_of
 from spark_ext.state.keys import check_key, check_text
 
 __all__ = ["HASHED", "Columns", "TableLayout"]
@@ -64,7 +64,7 @@ class TableLayout:
         if table.isStreaming:
             expected = "a table that stands still"
             raise SettingsError("look up in", "table", "", expected=expected, got="a stream", todo="join the streams: spark_ext.joins.join")
-        pairs = {on: on} if isinstance(on, str) else dict(on) if isinstance(on, Mapping) else {name: name for name in on}
+        pairs = pairs_of(on)
         if not pairs or len(set(pairs.values())) != len(pairs):
             raise SettingsError("look up", "argument", "on", expected="one key or more, each once", got=repr(on), todo="correct it")
         ours, theirs = rows.schema, table.schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
@@ -14,6 +13,7 @@ from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StringType, StructField, StructType
 
 from spark_ext.errors import SchemaError, SettingsError
+from spark_ext.joins.on import On, pairs_of
 from spark_ext.joins.remote.asking import Asker, Found
 from spark_ext.joins.remote.limits import Cache
 from spark_ext.joins.remote.match_kernel import How
@@ -49,7 +49,7 @@ class Layout:
         cls,
         rows: DataFrame,
         source: Source,
-        on: str | Sequence[str] | Mapping[str, str],
+        on: On,
         returns: StructType | str | None,
         how: How,
         cache: Cache,
@@ -59,7 +59,7 @@ class Layout:
         for name, value, known in (("how", how, get_args(How)), ("on_failure", on_failure, get_args(OnFailure))):
             if value not in known:
                 raise SettingsError("look up", "argument", name, expected=f"one of {known}", got=repr(value), todo="correct it")
-        names = {on: on} if isinstance(on, str) else dict(on) if isinstance(on, Mapping) else {name: name for name in on}
+        names = pairs_of(on)
         if not names or len({name.lower() for name in names.values()}) != len(names):
             raise SettingsError("look up", "argument", "on", expected="one column or more, each once", got=repr(on), todo="correct it")
         for name in names:

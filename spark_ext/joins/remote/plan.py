@@ -13,12 +13,11 @@ routes a batch. A Python driver of the database in workers would be another door
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
 from spark_ext.errors import SettingsError
+from spark_ext.joins.on import On
 from spark_ext.joins.remote.by_driver import by_driver
 from spark_ext.joins.remote.by_workers import by_workers
 from spark_ext.joins.remote.http import HttpLookup
@@ -34,7 +33,7 @@ def lookup_remote(
     rows: DataFrame,
     source: HttpLookup | JdbcLookup,
     *,
-    on: str | Sequence[str] | Mapping[str, str],
+    on: On,
     returns: StructType | str | None = None,
     how: How = "left",
     cache: Cache | None = None,
