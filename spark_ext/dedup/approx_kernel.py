@@ -20,15 +20,15 @@ from spark_ext.dedup.rows import (
     Times,
     by_order,
     check_columns,
-    ints,
     tagged_rows,
     tagged_schemas,
     unusable,
-    valid_times,
 )
 from spark_ext.dedup.slices import LAYERS, LEAST_RATE, SCHEMA, Sizes, Slices
 from spark_ext.errors import SettingsError
+from spark_ext.state.bounds import event_times
 from spark_ext.state.kernel import Moment, State, Step
+from spark_ext.state.keys import ints
 
 __all__ = ["KEY_HASH", "ApproxDedup"]
 
@@ -167,7 +167,7 @@ class ApproxDedup:
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
         """Judge one micro-batch of the bucket; see `spark_ext.state.kernel.Kernel.step`."""
         watermark_us = moment.watermark_us
-        valid = valid_times(rows.column(self.time), self.earliest_us, self.latest_us)
+        _, valid = event_times(rows.column(self.time), self.earliest_us, self.latest_us)
         good = rows if valid.all() else rows.filter(pa.array(valid))
         times, hashes = ints(good.column(self.time)), ints(good.column(KEY_HASH)).view(np.uint64)
         slices = Slices(self._sizes, state[SLICES], forget_before_us=watermark_us - self._sizes.horizon_us)

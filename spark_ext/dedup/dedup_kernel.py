@@ -21,15 +21,14 @@ from spark_ext.dedup.rows import (
     Times,
     by_order,
     check_columns,
-    ints,
     tagged_rows,
     tagged_schemas,
     unusable,
-    valid_times,
 )
 from spark_ext.errors import SettingsError
+from spark_ext.state.bounds import event_times
 from spark_ext.state.kernel import NEVER_US, Moment, State, Step
-from spark_ext.state.keys import check_key, codes, normalised
+from spark_ext.state.keys import check_key, codes, ints, normalised
 
 __all__ = ["Dedup"]
 
@@ -161,7 +160,7 @@ class Dedup:
 
     def step(self, state: State, rows: pa.Table, moment: Moment) -> Step:
         """Judge one micro-batch of the bucket; see `spark_ext.state.kernel.Kernel.step`."""
-        valid = valid_times(rows.column(self.time), self.earliest_us, self.latest_us)
+        _, valid = event_times(rows.column(self.time), self.earliest_us, self.latest_us)
         good = rows if valid.all() else rows.filter(pa.array(valid))
         judge = self._first if self.keep == "first" else self._arrived
         done = judge(state, good, moment.watermark_us)

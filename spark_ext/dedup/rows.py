@@ -27,11 +27,9 @@ __all__ = [
     "Times",
     "by_order",
     "check_columns",
-    "ints",
     "tagged_rows",
     "tagged_schemas",
     "unusable",
-    "valid_times",
 ]
 
 UNIQUE: Final = "unique"
@@ -74,12 +72,6 @@ def tagged_schemas(rows: pa.Schema) -> Mapping[str, pa.Schema]:
     return {UNIQUE: rows, DUPLICATE: rows, LATE: rows.append(pa.field(LATENESS, pa.int64())), INVALID: rows}
 
 
-def valid_times(column: pa.ChunkedArray, earliest_us: int, latest_us: int) -> Mask:
-    """Tell which rows have an event time that is not absurd."""
-    times = ints(column)
-    return np.asarray(column.is_valid().to_numpy() & (times >= earliest_us) & (times <= latest_us))
-
-
 def by_order(rows: pa.Table, order: Sequence[str]) -> Times:
     """Return the places of rows as `order` has them: ascending, nulls last; without one as they stand."""
     if not order:
@@ -94,12 +86,6 @@ def tagged_rows(rows: pa.Table, times: Times, unique: Mask, repeated: Mask, late
         pa.field(LATENESS, pa.int64()), pa.array((watermark_us - times[late]) // 1_000, pa.int64())
     )
     return {UNIQUE: rows.filter(pa.array(unique)), DUPLICATE: rows.filter(pa.array(repeated)), LATE: behind}
-
-
-def ints(column: pa.ChunkedArray) -> Times:
-    """Return a column of 64-bit values as int64, null as 0."""
-    whole = column.combine_chunks().view(pa.int64())
-    return np.asarray(whole.fill_null(0))
 
 
 def unusable(name: str, expected: str, got: str, todo: str) -> SchemaError:

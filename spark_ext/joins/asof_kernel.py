@@ -16,9 +16,9 @@ from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.joins.layout import BOTH, INVALID, JOINED, LATE, LEFT, RIGHT, SEEN, Layout, Side
 from spark_ext.joins.places import key_codes, last_of_each, numbered, split
 from spark_ext.joins.rejected import Rejected, sifted
-from spark_ext.joins.sides import Mask, Numbers, bool_array, has_key, ints
+from spark_ext.joins.sides import Mask, Numbers, has_key
 from spark_ext.state.kernel import Moment, State, Step
-from spark_ext.state.keys import whole
+from spark_ext.state.keys import ints, whole
 from spark_ext.windows.total_order import total_order
 
 __all__ = ["AsOfJoin", "Direction"]
@@ -158,10 +158,10 @@ class AsOfJoin:
         """Return left rows with the columns of their partners, or with nulls."""
         found = partners != NOBODY
         if self.layout.how == "inner" and not found.all():
-            rows, partners, found = rows.filter(bool_array(found)), partners[found], found[found]
+            rows, partners, found = rows.filter(pa.array(found)), partners[found], found[found]
         at = pa.array(partners, mask=~found)
         others = [whole(known.column(name)).take(at) for name in self.layout.right.schema.names if name not in self.layout.right.keys]
-        side = pc.if_else(bool_array(found), BOTH, LEFT)
+        side = pc.if_else(pa.array(found), BOTH, LEFT)
         return pa.table([*rows.columns, *others, side], schema=self.out_schema[JOINED])
 
     def _wake_us(self, later: Mapping[str, pa.Table], kept: pa.Table, search: _Search) -> int | None:

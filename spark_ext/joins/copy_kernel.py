@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from spark_ext.errors import JoinError
-from spark_ext.joins.sides import Mask, Numbers, equal_at, expanded, ints, searched
-from spark_ext.state.keys import whole
+from spark_ext.joins.sides import Mask, Numbers, equal_at, expanded, searched
+from spark_ext.state.keys import ints, whole
 
 __all__ = ["FOREVER", "HASH", "SINCE", "UNTIL", "Copy", "LookupHow", "Overlap", "copied", "found", "held", "result"]
 

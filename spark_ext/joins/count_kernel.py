@@ -16,8 +16,9 @@ from spark_ext.joins.layout import BOTH, JOINED, LEFT, MATCHED, RIGHT, SIDE, Lay
 from spark_ext.joins.places import key_codes, numbered, split
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.shapes import Counts
-from spark_ext.joins.sides import Mask, Numbers, Pairs, bool_array, expanded, has_key, ints, taken
+from spark_ext.joins.sides import Mask, Numbers, Pairs, expanded, has_key, taken
 from spark_ext.state.kernel import FOREVER_US, Moment, State, Step
+from spark_ext.state.keys import ints
 from spark_ext.windows.total_order import total_order
 
 __all__ = ["CountJoin"]
@@ -144,7 +145,7 @@ class CountJoin:
         return name in self._unmatched or (name == LEFT and self.layout.how == "semi")
 
     def _noted(self, name: str, rows: pa.Table, matched: Mask) -> pa.Table:
-        return rows.append_column(self.state_schema[name].field(MATCHED), bool_array(matched)) if self._is_noted(name) else rows
+        return rows.append_column(self.state_schema[name].field(MATCHED), pa.array(matched)) if self._is_noted(name) else rows
 
     def _alone(self, name: str, rows: pa.Table, **more: pa.Array) -> pa.Table:
         return self.layout.rows_of(name, rows, self.out_schema[JOINED], **more)
@@ -162,7 +163,7 @@ class CountJoin:
         numbers = dict(zip(tables, numbered(list(keys.values()), list(times.values())), strict=True))
         for name, rows in tables.items():
             takes = np.flatnonzero(concerned[keys[name]])
-            at_rest[name] = state[name].filter(bool_array(~concerned[keys[name][: len(state[name])]]))
+            at_rest[name] = state[name].filter(pa.array(~concerned[keys[name][: len(state[name])]]))
             order = takes[total_order([numbers[name][takes]], [taken(rows, takes).column(one) for one in rows.column_names])]
             matched = np.zeros(len(rows), bool)
             if self._is_noted(name):

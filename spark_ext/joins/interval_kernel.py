@@ -13,7 +13,7 @@ import pyarrow as pa
 from spark_ext.joins.layout import BOTH, EXCESS, JOINED, LEFT, MATCHED, RIGHT, SIDE, Layout, Side
 from spark_ext.joins.rejected import Rejected, sifted
 from spark_ext.joins.shapes import Interval
-from spark_ext.joins.sides import Mask, Numbers, Pairs, Sorted, bool_array, expanded, has_key, sorted_rows, taken
+from spark_ext.joins.sides import Mask, Numbers, Pairs, Sorted, expanded, has_key, sorted_rows, taken
 from spark_ext.state.kernel import Moment, State, Step
 
 __all__ = ["IntervalJoin"]
@@ -86,8 +86,8 @@ class IntervalJoin:
             good = sifted(rows[name], name, self.layout, moment.watermark_us, out)
             keyed = has_key(good, side)
             if not keyed.all():
-                keyless[name] = good.filter(bool_array(~keyed))
-                good = good.filter(bool_array(keyed))
+                keyless[name] = good.filter(pa.array(~keyed))
+                good = good.filter(pa.array(keyed))
             new[name] = sorted_rows(good, side.time)
         # Right rows first: they meet the left rows that were there. Then left rows: they meet all right rows.
         of_right, new[RIGHT] = self._met(RIGHT, new[RIGHT], [old[LEFT]], out)
@@ -137,9 +137,9 @@ class IntervalJoin:
         self, name: str, new: Sorted, found: list[tuple[Numbers, Numbers]], counts: Numbers, out: Rejected
     ) -> tuple[list[tuple[Numbers, Numbers]], Sorted]:
         kept = counts <= self.layout.most_matches
-        out.add(EXCESS, name, new.rows.filter(bool_array(~kept)))
+        out.add(EXCESS, name, new.rows.filter(pa.array(~kept)))
         return [(starts[kept], count[kept]) for starts, count in found], Sorted(
-            new.rows.filter(bool_array(kept)), new.hashes[kept], new.times[kept]
+            new.rows.filter(pa.array(kept)), new.hashes[kept], new.times[kept]
         )
 
     def _all_rows(self, name: str, old: Sorted, new: Sorted) -> pa.Table:
@@ -171,7 +171,7 @@ class IntervalJoin:
                 alive &= ~matched
             if name in self._unmatched:
                 gone = ~alive & ~matched
-                joined += [self._alone(name, one) for one in (tables[name].filter(bool_array(gone)), keyless.get(name)) if one is not None]
+                joined += [self._alone(name, one) for one in (tables[name].filter(pa.array(gone)), keyless.get(name)) if one is not None]
                 if (waiting := alive & ~matched).any():
                     wakes.append(int(last_us[waiting].min()) + 1)
             if alive.any():
@@ -182,7 +182,7 @@ class IntervalJoin:
             first = np.zeros(tables[LEFT].num_rows, bool)
             first[pairs.left] = True
             both = {SIDE: pa.repeat(pa.scalar(BOTH), int(first.sum()))}
-            joined.append(self.layout.rows_of(LEFT, tables[LEFT].filter(bool_array(first)), self.out_schema[JOINED], **both))
+            joined.append(self.layout.rows_of(LEFT, tables[LEFT].filter(pa.array(first)), self.out_schema[JOINED], **both))
         given = {JOINED: pa.concat_tables(joined)} if joined else {}
         return Step(state, {**given, **out.tables()}, min(wakes, default=None))
 
@@ -196,7 +196,7 @@ class IntervalJoin:
     def _noted(self, name: str, rows: pa.Table, matched: Mask) -> pa.Table:
         if not self._is_noted(name):
             return rows
-        return rows.set_column(rows.schema.get_field_index(MATCHED), MATCHED, bool_array(matched))
+        return rows.set_column(rows.schema.get_field_index(MATCHED), MATCHED, pa.array(matched))
 
     def _alone(self, name: str, rows: pa.Table) -> pa.Table:
         return self.layout.rows_of(name, rows, self.out_schema[JOINED])

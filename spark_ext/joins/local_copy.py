@@ -24,10 +24,9 @@ from pyspark.sql import functions as F
 from spark_ext.epochs.scope import after_epoch
 from spark_ext.errors import JoinError
 from spark_ext.joins.copy_kernel import HASH, KEY, SINCE, UNTIL, Copy, Overlap, copied, found, held, result
-from spark_ext.joins.sides import ints
 from spark_ext.joins.table_layout import HASHED, TableLayout
 from spark_ext.names import column
-from spark_ext.state.keys import whole
+from spark_ext.state.keys import ints, whole
 from spark_ext.workers import settle
 
 __all__ = ["MOST_ROWS", "Interval", "LocalCopy", "copy_of", "joined", "once"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from spark_ext.joins.layout import INVALID, LATE, LATENESS, LEFT, Layout
-from spark_ext.joins.sides import bool_array, ints
+from spark_ext.state.bounds import event_times
 
 __all__ = ["Rejected", "sifted"]
 
@@ -45,14 +45,12 @@ def sifted(rows: pa.Table, name: str, layout: Layout, watermark_us: int, out: Re
         Takes the others.
     """
     side = layout.left if name == LEFT else layout.right
-    column = rows.column(side.time)
-    times = ints(column)
-    valid = column.is_valid().to_numpy() & (times >= layout.earliest_us) & (times <= layout.latest_us)
+    times, valid = event_times(rows.column(side.time), layout.earliest_us, layout.latest_us)
     late = valid & (times < watermark_us)
     good = valid & ~late
     if good.all():
         return rows
-    out.add(INVALID, name, rows.filter(bool_array(~valid)))
+    out.add(INVALID, name, rows.filter(pa.array(~valid)))
     lateness_ms = pa.array((watermark_us - times[late]) // 1_000, pa.int64())
-    out.add(LATE, name, rows.filter(bool_array(late)), **{LATENESS: lateness_ms})
-    return rows.filter(bool_array(good))
+    out.add(LATE, name, rows.filter(pa.array(late)), **{LATENESS: lateness_ms})
+    return rows.filter(pa.array(good))

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spark_ext.joins.layout import HASH, Layout, Side
-from spark_ext.state.keys import flat, normalised, whole
+from spark_ext.state.keys import flat, ints, normalised, whole
 from spark_ext.windows.aggregates.reduce import order_of
 
 __all__ = [
-    "Mask", "Numbers", "Pairs", "Sorted", "bool_array", "equal_at", "expanded", "has_key",
-    "ints", "searched", "sorted_rows", "taken",
+    "Mask", "Numbers", "Pairs", "Sorted", "equal_at", "expanded", "has_key",
+    "searched", "sorted_rows", "taken",
 ]  # fmt: skip
 
 Numbers = NDArray[np.int64]
@@ -167,16 +167,6 @@ def expanded(starts: Numbers, counts: Numbers) -> Pairs:
 def taken(rows: pa.Table, positions: Numbers) -> pa.Table:
     """Return rows by position."""
     return rows.take(pa.array(positions))
-
-
-def ints(column: pa.ChunkedArray) -> Numbers:
-    """Return a column of 64-bit values as int64, null as 0."""
-    return np.asarray(whole(column).view(pa.int64()).fill_null(0))
-
-
-def bool_array(mask: Mask) -> pa.Array:
-    """Return a mask for Arrow."""
-    return pa.array(mask)
 
 
 def equal_at(left: pa.Array, at_left: Numbers, right: pa.Array, at_right: Numbers) -> Mask:

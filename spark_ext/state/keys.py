@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spark_ext.errors import SchemaError
 
-__all__ = ["check_key", "check_text", "codes", "flat", "normalised", "whole"]
+__all__ = ["check_key", "check_text", "codes", "flat", "ints", "normalised", "whole"]
 
 ROOM: Final = 2**62  # above it two codes are made dense before they are combined
 
@@ -102,6 +102,13 @@ def normalised(column: pa.Array) -> pa.Array:
 def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return a column without chunks."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def ints(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return int64 or time stamps as NumPy's int64; 0 for null."""
+    found = whole(column)
+    plain = found if pa.types.is_int64(found.type) else found.view(pa.int64())
+    return np.asarray(plain.fill_null(0) if plain.null_count else plain)
 
 
 def flat(column: pa.Array) -> list[pa.Array]:

@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Moment, State, Step
-from spark_ext.state.keys import codes
+from spark_ext.state.keys import codes, ints
 from spark_ext.state.segments import Segments
-from spark_ext.windows.rows import INVALID, LATE, WINDOW, Layout, ints, lateness
+from spark_ext.windows.rows import INVALID, LATE, WINDOW, Layout, lateness
 
 __all__ = ["RecordWindows"]
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from spark_ext.errors import SettingsError
 from spark_ext.joins.layout import HASH
-from spark_ext.joins.sides import Mask, Numbers, ints, taken
+from spark_ext.joins.sides import Mask, Numbers, taken
 from spark_ext.state.kernel import Moment, State, Step
-from spark_ext.state.keys import check_key, codes, normalised, whole
+from spark_ext.state.keys import check_key, codes, ints, normalised, whole
 from spark_ext.state.segments import group
 from spark_ext.state.signed import SIGN, difference, keep, numbered, signed, signs_of, surplus
 from spark_ext.tables import retraction

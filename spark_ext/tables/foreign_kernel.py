@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from spark_ext.errors import SettingsError
 from spark_ext.joins.layout import LEFT, RIGHT
-from spark_ext.joins.sides import Mask, Numbers, ints, taken
+from spark_ext.joins.sides import Mask, Numbers, taken
 from spark_ext.state.kernel import Moment, State, Step
-from spark_ext.state.keys import check_key
+from spark_ext.state.keys import check_key, ints
 from spark_ext.state.signed import SIGN, difference, keep, netted, numbered, ranks, signed, signs_of
 from spark_ext.tables.join_kernel import side_by_side
 from spark_ext.tables.layout import CHANGED, EXCESS, GONE, HASH, INVALID, KEPT, STALE, UNKNOWN, Changelog, Pair, nullable

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from spark_ext.errors import SettingsError
 from spark_ext.joins.layout import LEFT, RIGHT
-from spark_ext.joins.sides import Numbers, ints
+from spark_ext.joins.sides import Numbers
 from spark_ext.state.kernel import Moment, State, Step
+from spark_ext.state.keys import ints
 from spark_ext.state.signed import difference, numbered, signed
 from spark_ext.tables.layout import CHANGED, GONE, HASH, INVALID, KEPT, STALE, Changelog, Pair
 from spark_ext.tables.versions import fold, near

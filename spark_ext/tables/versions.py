@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_ext.joins.layout import HASH, STAMP
-from spark_ext.joins.sides import Mask, Numbers, ints, taken
+from spark_ext.joins.sides import Mask, Numbers, taken
 from spark_ext.state.kernel import NEVER_US
+from spark_ext.state.keys import ints
 from spark_ext.state.signed import SIGN, keep, netted, numbered, ranks, signs_of
 from spark_ext.tables.layout import DELETED, DELETED_AT, Changelog
 

@@ -20,12 +20,13 @@ from pyspark.sql import DataFrame
 from spark_ext.errors import SchemaError, SettingsError
 from spark_ext.state.buckets import buckets_for
 from spark_ext.state.kernel import EARLIEST, FOREVER_US, LATEST, NEVER_US, Kernel, Moment, State, Step
+from spark_ext.state.keys import ints
 from spark_ext.state.operator import apply_kernel
 from spark_ext.windows.aggregates.aggregate import Aggregate
 from spark_ext.windows.evictions import keep_all
 from spark_ext.windows.kernels import kernel_for
 from spark_ext.windows.plan import OURS, asked_for
-from spark_ext.windows.rows import WINDOW, Layout, ints
+from spark_ext.windows.rows import WINDOW, Layout
 from spark_ext.windows.shapes import BusinessHours, Calendar, CountSliding, CountTumbling, Session, Shape, Sliding, Tumbling, Window
 from spark_ext.windows.states import reached
 from spark_ext.windows.triggers import on_close

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spark_ext.state.bounds import event_times
 from spark_ext.state.kernel import FOREVER_US, NEVER_US
 from spark_ext.state.keys import codes, normalised, whole
 from spark_ext.state.segments import Segments
 from spark_ext.windows.aggregates.aggregate import Aggregate
 
-__all__ = ["EVENT", "FINAL", "INVALID", "LATE", "MISSED", "OUTSIDE_TAG", "WINDOW", "Keyed", "Layout", "bounds", "ints", "lateness"]
+__all__ = ["EVENT", "FINAL", "INVALID", "LATE", "MISSED", "OUTSIDE_TAG", "WINDOW", "Keyed", "Layout", "bounds", "lateness"]
 
 WINDOW: Final = "window"  # a tag, and the column with a window's bounds
 LATE: Final = "late"
@@ -110,10 +111,7 @@ class Layout:
 
     def times(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return event times in microseconds, and which of them are there and not absurd."""
-        column = rows.column(self.time)
-        valid = np.ones(len(rows), dtype=bool) if not column.null_count else column.is_valid().to_numpy()
-        times = ints(column)
-        return times, valid & (times >= self.earliest_us) & (times <= self.latest_us)
+        return event_times(rows.column(self.time), self.earliest_us, self.latest_us)
 
     def keyed(self, known: pa.Table, rows: pa.Table) -> Keyed:
         """Find the key of each row among the known ones, or add it to them."""
@@ -185,13 +183,6 @@ class Layout:
             parts.append((aggregate, states[at : at + size]))
             at += size
         return parts
-
-
-def ints(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
-    """Return int64 or time stamps as NumPy's int64; 0 for null."""
-    found = whole(column)
-    plain = found if pa.types.is_int64(found.type) else found.view(pa.int64())
-    return np.asarray(plain.fill_null(0) if plain.null_count else plain)
 
 
 def bounds(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> pa.Array:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spark_ext.errors import SettingsError
 from spark_ext.state.kernel import FOREVER_US, Moment, State
-from spark_ext.windows.rows import INVALID, LATE, WINDOW, Layout, ints, lateness
+from spark_ext.state.keys import ints
+from spark_ext.windows.rows import INVALID, LATE, WINDOW, Layout, lateness
 from spark_ext.windows.triggers import Trigger
 
 __all__ = [

@@ -15,11 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spark_ext.state.kernel import FOREVER_US, NEVER_US, Moment, State, Step
+from spark_ext.state.keys import ints
 from spark_ext.state.segments import group
 from spark_ext.windows.cover import Cover, assemble
 from spark_ext.windows.groups import Groups, merged
 from spark_ext.windows.panes import OUTSIDE, PaneAssigner, Panes
-from spark_ext.windows.rows import INVALID, LATE, OUTSIDE_TAG, WINDOW, Layout, ints, lateness
+from spark_ext.windows.rows import INVALID, LATE, OUTSIDE_TAG, WINDOW, Layout, lateness
 from spark_ext.windows.triggers import Trigger
 
 __all__ = ["TimeWindows"]
