@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import StreamingQueryException
@@ -18,7 +18,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from spark_ext.errors import QueryError
 from spark_ext.queries.checkpoint import Checkpoint
 
-__all__ = ["Batch", "Query", "start"]
+__all__ = ["Batch", "Gate", "Query", "start"]
 
 PARKED_MS: Final = 3_600_000  # far longer than a stop takes; it ends by being interrupted
 POLL_S: Final = 0.05
@@ -50,12 +50,23 @@ class Batch:
     planned_at: datetime | None = None
 
 
+class Gate(Protocol):
+    """Where a batch that Spark has planned waits before it begins."""
+
+    def wait(self) -> None:
+        """Return when the batch may begin, or `close` was called; the query's thread calls it before each batch."""
+
+    def close(self) -> None:
+        """Let `wait` return at once, now and later; the query is being stopped."""
+
+
 class Query:
     """A running query that can be stopped at a batch boundary."""
 
-    def __init__(self, checkpoint: Checkpoint, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, checkpoint: Checkpoint, on_end: Callable[[], None] = lambda: None, gate: Gate | None = None) -> None:
         self._checkpoint = checkpoint
         self._on_end = on_end
+        self._gate = gate
         self._changed = threading.Condition()
         self._closing = False
         self._parked = False
@@ -111,6 +122,8 @@ class Query:
                     todo="set the stop event that was given to run()",
                 )
             self._closing = True
+            if self._gate is not None:
+                self._gate.close()
             whole = self._changed.wait_for(lambda: self._writer is None, timeout_s)
         whole = whole and self._await_commit(timeout_s)
         self.spark_query.stop()
@@ -160,6 +173,8 @@ class Query:
             return noted()
 
     def _run_batch(self, write: Callable[[Batch], None], rows: DataFrame, batch_id: int) -> None:
+        if self._gate is not None:
+            self._gate.wait()
         with self._changed:
             if self._closing:
                 self._parked = True
@@ -214,6 +229,7 @@ def start(
     output_mode: Literal["append", "update", "complete"] = "append",
     every: str | None = None,
     on_end: Callable[[], None] = lambda: None,
+    gate: Gate | None = None,
 ) -> Query:
     """Start a query that hands each micro-batch to `write`.
 
@@ -235,13 +251,15 @@ def start(
         batches, and ends.
     on_end : callable
         Called when the query is seen to have ended, by `Query.stop` or `Query.await_end`; more than once maybe.
+    gate : Gate, optional
+        Where each batch waits before it begins; default is not at all.
 
     Raises
     ------
     pyspark.errors.AnalysisException
         Spark cannot run this plan as a stream.
     """
-    query = Query(checkpoint, on_end)
+    query = Query(checkpoint, on_end, gate)
     checkpoint.forget_unplanned()
     writer = (
         frame.writeStream.queryName(checkpoint.pipeline)

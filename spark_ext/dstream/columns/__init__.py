@@ -1,0 +1,1 @@
+"""Elements as blocks: an Arrow array where their types allow it, a list where not; and what works on both."""

@@ -1,0 +1,340 @@
+"""DStream: a stream of batches, with the operations that Spark's has."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable, Hashable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+
+from py4j.protocol import Py4JJavaError
+from pyspark import RDD, StorageLevel
+from pyspark.core.rdd import portable_hash
+from pyspark.resultiterable import ResultIterable
+
+from spark_ext.dstream.batch import Batch
+from spark_ext.dstream.columns.steps import FilterStep, FlatMapStep, MapStep, PartitionStep, Step
+from spark_ext.dstream.errors import StreamArgumentError
+from spark_ext.dstream.graph import Node
+from spark_ext.dstream.nodes import RowsNode, StepNode, TransformNode, UnionNode
+from spark_ext.dstream.rows import Rows, of_rdd
+
+if TYPE_CHECKING:
+    from spark_ext.dstream.context import StreamingContext
+
+__all__ = ["DStream", "TransformedDStream"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class DStream(Generic[T_co]):
+    """A discretized stream: at each batch time that is a multiple of its slide, an RDD.
+
+    Made by a StreamingContext or by the operations of another stream, never by hand.
+    """
+
+    def __init__(self, node: Node, ssc: StreamingContext) -> None:
+        self._node = node
+        self._ssc = ssc
+        self._sc = ssc._sc
+        self.is_cached = False
+        self.is_checkpointed = False
+
+    def context(self) -> StreamingContext:
+        """Return the context of this stream."""
+        return self._ssc
+
+    def setName(self, name: str) -> DStream[T_co]:
+        """Give the stream the name by which the checkpoint knows it; default is its kind and ordinal."""
+        self._node.name = name
+        return self
+
+    # Element by element.
+
+    def map(self: DStream[T], f: Callable[[T], U], preservesPartitioning: bool = False) -> DStream[U]:
+        """Return ``f(element)`` for each element."""
+        return self._then(MapStep(f), "map", preservesPartitioning)
+
+    def flatMap(self: DStream[T], f: Callable[[T], Iterable[U]], preservesPartitioning: bool = False) -> DStream[U]:
+        """Return the elements of ``f(element)`` for each element."""
+        return self._then(FlatMapStep(f), "flatMap", preservesPartitioning)
+
+    def filter(self: DStream[T], f: Callable[[T], bool]) -> DStream[T]:
+        """Return the elements for which ``f(element)`` is true."""
+        return self._then(FilterStep(f), "filter", True)
+
+    def mapPartitions(self: DStream[T], f: Callable[[Iterable[T]], Iterable[U]], preservesPartitioning: bool = False) -> DStream[U]:
+        """Return the elements of ``f(elements of a partition)``."""
+        return self._then(PartitionStep(lambda _, elements: f(elements)), "mapPartitions", preservesPartitioning)
+
+    def mapPartitionsWithIndex(
+        self: DStream[T], f: Callable[[int, Iterable[T]], Iterable[U]], preservesPartitioning: bool = False
+    ) -> DStream[U]:
+        """Return the elements of ``f(number of the partition, its elements)``."""
+        return self._then(PartitionStep(f), "mapPartitionsWithIndex", preservesPartitioning)
+
+    def mapValues(self: DStream[tuple[K, V]], f: Callable[[V], U]) -> DStream[tuple[K, U]]:
+        """Return ``(key, f(value))`` for each pair."""
+        return self._then(MapStep(lambda pair: (pair[0], f(pair[1]))), "mapValues", True)
+
+    def flatMapValues(self: DStream[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> DStream[tuple[K, U]]:
+        """Return ``(key, each element of f(value))`` for each pair."""
+        return self._then(FlatMapStep(lambda pair: ((pair[0], value) for value in f(pair[1]))), "flatMapValues", True)
+
+    def glom(self: DStream[T]) -> DStream[list[T]]:
+        """Return each partition as one list."""
+        return self._then(PartitionStep(lambda _, elements: [list(elements)]), "glom", False)
+
+    # A batch as a whole.
+
+    def count(self) -> DStream[int]:
+        """Return the number of elements."""
+        return self.mapPartitions(lambda elements: [sum(1 for _ in elements)]).reduce(operator.add)
+
+    def reduce(self: DStream[T], func: Callable[[T, T], T]) -> DStream[T]:
+        """Return one element, all of them put together by `func`; none for none."""
+        return self.map(lambda element: (None, element)).reduceByKey(func, 1).map(lambda pair: pair[1])
+
+    def countByValue(self: DStream[K]) -> DStream[tuple[K, int]]:
+        """Return ``(element, how often it is there)``."""
+        return self.map(lambda element: (element, 1)).reduceByKey(operator.add)
+
+    def reduceByKey(self: DStream[tuple[K, V]], func: Callable[[V, V], V], numPartitions: int | None = None) -> DStream[tuple[K, V]]:
+        """Return one pair per key, its values put together by `func`."""
+        return self._by_rdd(lambda rdd, n: rdd.reduceByKey(func, n), "reduceByKey", numPartitions)
+
+    def combineByKey(
+        self: DStream[tuple[K, V]],
+        createCombiner: Callable[[V], U],
+        mergeValue: Callable[[U, V], U],
+        mergeCombiners: Callable[[U, U], U],
+        numPartitions: int | None = None,
+    ) -> DStream[tuple[K, U]]:
+        """Return one pair per key, its values combined as `RDD.combineByKey` does."""
+        return self._by_rdd(lambda rdd, n: rdd.combineByKey(createCombiner, mergeValue, mergeCombiners, n), "combineByKey", numPartitions)
+
+    def groupByKey(self: DStream[tuple[K, V]], numPartitions: int | None = None) -> DStream[tuple[K, Iterable[V]]]:
+        """Return one pair per key, with an iterable of its values."""
+        return self._by_rdd(lambda rdd, n: rdd.groupByKey(n), "groupByKey", numPartitions)
+
+    def partitionBy(
+        self: DStream[tuple[K, V]], numPartitions: int, partitionFunc: Callable[[K], int] = portable_hash
+    ) -> DStream[tuple[K, V]]:
+        """Return the pairs with each key in partition ``partitionFunc(key) % numPartitions``."""
+        return self._by_rdd(lambda rdd, n: rdd.partitionBy(n, partitionFunc), "partitionBy", numPartitions)
+
+    def repartition(self: DStream[T], numPartitions: int) -> DStream[T]:
+        """Return the elements in so many partitions."""
+        return self._by_rdd(lambda rdd, n: rdd.repartition(n), "repartition", numPartitions)
+
+    def transform(self: DStream[T], func: Union[Callable[[RDD[T]], RDD[U]], Callable[[datetime, RDD[T]], RDD[U]]]) -> TransformedDStream[U]:
+        """Return what `func` makes of each RDD, or of time and RDD."""
+        arguments = func.__code__.co_argcount
+        assert arguments in {1, 2}, "func should take one or two arguments"  # noqa: S101 (as in Spark)
+        with_time: Any = func if arguments == 2 else lambda _, rdd: func(rdd)  # type: ignore[call-arg, arg-type]  # noqa: PLR2004
+        return TransformedDStream(self._ssc._graph.add(TransformNode([self._node], with_time)), self._ssc)
+
+    def transformWith(
+        self: DStream[T],
+        func: Union[Callable[[RDD[T], RDD[U]], RDD[V]], Callable[[datetime, RDD[T], RDD[U]], RDD[V]]],
+        other: DStream[U],
+        keepSerializer: bool = False,
+    ) -> DStream[V]:
+        """Return what `func` makes of the RDDs of two streams, or of time and both."""
+        arguments = func.__code__.co_argcount
+        assert arguments in {2, 3}, "func should take two or three arguments"  # noqa: S101 (as in Spark)
+        with_time: Any = func if arguments == 3 else lambda _, a, b: func(a, b)  # type: ignore[call-arg, arg-type]  # noqa: PLR2004
+        return DStream(self._ssc._graph.add(TransformNode([self._node, other._node], with_time, kind="transformWith")), self._ssc)
+
+    # Two streams.
+
+    def union(self: DStream[T], other: DStream[U]) -> DStream[Union[T, U]]:
+        """Return the elements of both."""
+        if self._slideDuration != other._slideDuration:
+            msg = "the two DStream should have same slide duration"
+            raise ValueError(msg)
+        return DStream(self._ssc._graph.add(UnionNode([self._node, other._node])), self._ssc)
+
+    def cogroup(
+        self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
+    ) -> DStream[tuple[K, tuple[ResultIterable[V], ResultIterable[U]]]]:
+        """Return per key the values of both."""
+        return self._with_rdd(other, lambda a, b, n: a.cogroup(b, n), "cogroup", numPartitions)
+
+    def join(self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None) -> DStream[tuple[K, tuple[V, U]]]:
+        """Return each pair of values of a key that is in both."""
+        return self._with_rdd(other, lambda a, b, n: a.join(b, n), "join", numPartitions)
+
+    def leftOuterJoin(
+        self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
+    ) -> DStream[tuple[K, tuple[V, U | None]]]:
+        """Join; what has no partner in `other` has None."""
+        return self._with_rdd(other, lambda a, b, n: a.leftOuterJoin(b, n), "leftOuterJoin", numPartitions)
+
+    def rightOuterJoin(
+        self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
+    ) -> DStream[tuple[K, tuple[V | None, U]]]:
+        """Join; what has no partner in this stream has None."""
+        return self._with_rdd(other, lambda a, b, n: a.rightOuterJoin(b, n), "rightOuterJoin", numPartitions)
+
+    def fullOuterJoin(
+        self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
+    ) -> DStream[tuple[K, tuple[V | None, U | None]]]:
+        """Join; what has no partner on either side has None."""
+        return self._with_rdd(other, lambda a, b, n: a.fullOuterJoin(b, n), "fullOuterJoin", numPartitions)
+
+    # What is kept.
+
+    def cache(self: DStream[T]) -> DStream[T]:
+        """Keep the rows of each batch in memory once they are computed."""
+        return self.persist(StorageLevel.MEMORY_ONLY)
+
+    def persist(self: DStream[T], storageLevel: StorageLevel) -> DStream[T]:
+        """Keep the rows of each batch once they are computed, as long as they are remembered."""
+        self.is_cached = True
+        self._node.storage_level = storageLevel
+        return self
+
+    def checkpoint(self: DStream[T], interval: float) -> DStream[T]:
+        """Accept Spark's request; nothing here depends on earlier batches but through the checkpoint, which is written each batch."""
+        self.is_checkpointed = True
+        return self
+
+    def slice(self, begin: datetime | float, end: datetime | float) -> list[RDD[T_co]]:
+        """Return the RDDs from `begin` to `end`, both included, that are still remembered."""
+        engine = self._ssc._engine
+        if engine is None:
+            raise StreamArgumentError(
+                "slice", "stream", self._node.site, expected="a program that runs", got="one that has not been started",
+                why="it has not been initialized", todo="call it from an output operation, or after start()",
+            )  # fmt: skip
+        return [rows.rdd() for rows in engine.remembered(self._node, _ms(begin), _ms(end))]
+
+    # Windows.
+
+    def window(self, windowDuration: float, slideDuration: float | None = None) -> DStream[T_co]:
+        """Return the elements of the last `windowDuration` seconds, each `slideDuration` seconds."""
+        raise NotImplementedError
+
+    def reduceByWindow(
+        self: DStream[T],
+        reduceFunc: Callable[[T, T], T],
+        invReduceFunc: Callable[[T, T], T] | None,
+        windowDuration: float,
+        slideDuration: float,
+    ) -> DStream[T]:
+        """Return one element, those of the window put together."""
+        keyed = self.map(lambda element: (1, element))
+        return keyed.reduceByKeyAndWindow(reduceFunc, invReduceFunc, windowDuration, slideDuration, 1).map(lambda pair: pair[1])
+
+    def countByWindow(self, windowDuration: float, slideDuration: float) -> DStream[int]:
+        """Return the number of elements in the window."""
+        return self.map(lambda _: 1).reduceByWindow(operator.add, operator.sub, windowDuration, slideDuration)
+
+    def countByValueAndWindow(
+        self: DStream[K], windowDuration: float, slideDuration: float, numPartitions: int | None = None
+    ) -> DStream[tuple[K, int]]:
+        """Return ``(element, how often it is in the window)``."""
+        keyed = self.map(lambda element: (element, 1))
+        counted = keyed.reduceByKeyAndWindow(operator.add, operator.sub, windowDuration, slideDuration, numPartitions)
+        return counted.filter(lambda pair: pair[1] > 0)
+
+    def groupByKeyAndWindow(
+        self: DStream[tuple[K, V]], windowDuration: float, slideDuration: float, numPartitions: int | None = None
+    ) -> DStream[tuple[K, Iterable[V]]]:
+        """Return one pair per key, with its values in the window."""
+        raise NotImplementedError
+
+    def reduceByKeyAndWindow(
+        self: DStream[tuple[K, V]],
+        func: Callable[[V, V], V],
+        invFunc: Callable[[V, V], V] | None,
+        windowDuration: float,
+        slideDuration: float | None = None,
+        numPartitions: int | None = None,
+        filterFunc: Callable[[tuple[K, V]], bool] | None = None,
+    ) -> DStream[tuple[K, V]]:
+        """Return one pair per key, its values in the window put together by `func`."""
+        raise NotImplementedError
+
+    # State.
+
+    def updateStateByKey(
+        self: DStream[tuple[K, V]],
+        updateFunc: Callable[[Iterable[V], S | None], S | None],
+        numPartitions: int | None = None,
+        initialRDD: RDD[tuple[K, S]] | Iterable[tuple[K, S]] | None = None,
+    ) -> DStream[tuple[K, S]]:
+        """Return ``(key, state)`` of all keys, each state made by ``updateFunc(new values, old state or None)``."""
+        raise NotImplementedError
+
+    # Out.
+
+    def foreachRDD(self: DStream[T], func: Union[Callable[[RDD[T]], None], Callable[[datetime, RDD[T]], None]]) -> None:
+        """Call `func` with each RDD, or with time and RDD."""
+        with_time: Any = func if func.__code__.co_argcount != 1 else lambda _, rdd: func(rdd)  # type: ignore[call-arg, arg-type]
+        self._out(lambda batch, rows: with_time(batch.time, rows.rdd()), "foreachRDD")
+
+    def pprint(self, num: int = 10) -> None:
+        """Print the first `num` elements of each RDD."""
+
+        def show(batch: Batch, rows: Rows) -> None:
+            taken = rows.rdd().take(num + 1)
+            line = "-" * 43
+            shown = [line, f"Time: {batch.time}", line, *map(str, taken[:num]), *(["..."] if len(taken) > num else []), ""]
+            print("\n".join(shown))  # noqa: T201 (what it is for)
+
+        self._out(show, "pprint")
+
+    def saveAsTextFiles(self, prefix: str, suffix: str | None = None) -> None:
+        """Save each RDD as text below ``<prefix>-<time in ms>[.<suffix>]``; what is there already stays."""
+
+        def save(batch: Batch, rows: Rows) -> None:
+            path = f"{prefix}-{batch.time_ms}" + (f".{suffix}" if suffix is not None else "")
+            try:
+                rows.rdd().saveAsTextFile(path)
+            except Py4JJavaError as error:
+                if "FileAlreadyExistsException" not in str(error):  # a batch that is tried again
+                    raise
+
+        self._out(save, "saveAsTextFiles")
+
+    # Inside.
+
+    @property
+    def _slideDuration(self) -> float:
+        return self._node.slide_ms / 1000.0
+
+    def _then(self, step: Step, kind: str, keeps_places: bool) -> TransformedDStream[Any]:
+        node = StepNode(self._node, step, kind=kind, keeps_places=keeps_places)
+        return TransformedDStream(self._ssc._graph.add(node), self._ssc)
+
+    def _by_rdd(self, function: Callable[[RDD[Any], int], RDD[Any]], kind: str, partitions: int | None) -> TransformedDStream[Any]:
+        count = self._sc.defaultParallelism if partitions is None else partitions
+        node = RowsNode([self._node], lambda rows: of_rdd(function(rows.rdd(), count)), kind=kind)
+        return TransformedDStream(self._ssc._graph.add(node), self._ssc)
+
+    def _with_rdd(
+        self, other: DStream[Any], function: Callable[[RDD[Any], RDD[Any], int], RDD[Any]], kind: str, partitions: int | None
+    ) -> DStream[Any]:
+        count = self._sc.defaultParallelism if partitions is None else partitions
+        node = RowsNode([self._node, other._node], lambda a, b: of_rdd(function(a.rdd(), b.rdd(), count)), kind=kind)
+        return DStream(self._ssc._graph.add(node), self._ssc)
+
+    def _out(self, run: Callable[[Batch, Rows], None], kind: str) -> None:
+        self._ssc._graph.add_output(self._node, run, kind)
+
+
+class TransformedDStream(DStream[T_co]):
+    """A stream made of one other stream without looking at other batches."""
+
+
+def _ms(given: datetime | float) -> int:
+    seconds = time.mktime(given.timetuple()) + given.microsecond / 1e6 if isinstance(given, datetime) else given
+    return int(round(seconds * 1000))
