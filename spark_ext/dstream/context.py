@@ -148,7 +148,7 @@ class StreamingContext:
             return
         if self._graph.state == "stopped":
             raise self._wrong("start", "one that is stopped", "StreamingContext has already been stopped", "make a new StreamingContext")
-        self._graph.check()
+        self._graph.check(has_checkpoint=self._checkpoint is not None)
         other = StreamingContext._activeContext
         if other is not None:
             why = "Only one StreamingContext may be started in this JVM"

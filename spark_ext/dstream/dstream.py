@@ -19,6 +19,8 @@ from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.nodes import RowsNode, StepNode, TransformNode, UnionNode
 from spark_ext.dstream.rows import Rows, of_rdd
+from spark_ext.dstream.state.keyed import checked_partitions
+from spark_ext.dstream.state.update import UpdateNode
 
 if TYPE_CHECKING:
     from spark_ext.dstream.context import StreamingContext
@@ -271,8 +273,21 @@ class DStream(Generic[T_co]):
         numPartitions: int | None = None,
         initialRDD: RDD[tuple[K, S]] | Iterable[tuple[K, S]] | None = None,
     ) -> DStream[tuple[K, S]]:
-        """Return ``(key, state)`` of all keys, each state made by ``updateFunc(new values, old state or None)``."""
-        raise NotImplementedError
+        """Return ``(key, state)`` of all keys, each state made by ``updateFunc(new values, old state or None)``; None removes a key.
+
+        It is called in each batch for each key that has state or new values. The state is in the checkpoint after each batch.
+
+        Parameters
+        ----------
+        numPartitions : int, optional
+            Of the state; default is what the checkpoint has, else Spark's parallelism. A checkpoint with another number is refused.
+        initialRDD : RDD or iterable of pairs, optional
+            State before the first batch that this stream runs in.
+        """
+        partitions = checked_partitions(numPartitions, "updateStateByKey")
+        initial = initialRDD if isinstance(initialRDD, RDD) else self._sc.parallelize(list(initialRDD)) if initialRDD else None
+        node = UpdateNode(self._node, updateFunc, partitions, self._sc.defaultParallelism, initial)
+        return DStream(self._ssc._graph.add(node), self._ssc)
 
     # Out.
 

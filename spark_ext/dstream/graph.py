@@ -41,6 +41,8 @@ class Node(ABC):
         Its name in the checkpoint: what the user set, else kind and ordinal.
     keeps : bool
         Whether it leaves something in the store for later batches.
+    needs_checkpoint : bool
+        Whether Spark refuses to start it without a checkpoint directory.
     storage_level : StorageLevel or None
         How its rows are persisted; None: not.
     remember_ms : int
@@ -49,6 +51,7 @@ class Node(ABC):
 
     kind: ClassVar[str]
     keeps: ClassVar[bool] = False
+    needs_checkpoint: ClassVar[bool] = False
 
     def __init__(self, parents: Sequence[Node], slide_ms: int) -> None:
         self.parents = tuple(parents)
@@ -162,7 +165,7 @@ class Graph:
         """Return the streams that leave something in the store."""
         return [node for node in self.order() if node.keeps]
 
-    def check(self) -> None:
+    def check(self, *, has_checkpoint: bool) -> None:
         """Refuse a program that cannot run."""
         if not self.outputs:
             raise StreamArgumentError(
@@ -173,6 +176,17 @@ class Graph:
                 got="none",
                 why="requirement failed: No output operations registered, so nothing to execute",
                 todo="call one on a stream before start()",
+            )
+        lacking = next((node for node in self.order() if node.needs_checkpoint and not has_checkpoint), None)
+        if lacking is not None:
+            raise StreamArgumentError(
+                "start",
+                "stream",
+                lacking.site,
+                expected="a checkpoint directory",
+                got="none",
+                why="requirement failed: The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint().",
+                todo="call checkpoint(directory) before start(), or make the context by getOrCreate",
             )
         doubled = [name for name, count in Counter(node.name for node in self.nodes).items() if count > 1]
         if doubled:

@@ -1,0 +1,1 @@
+"""What is kept from batch to batch: state by key, and windows."""
