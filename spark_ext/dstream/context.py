@@ -179,6 +179,21 @@ class StreamingContext:
             raise self._wrong("await the end of", "one that has not been started", "it would wait for ever", "call start() first")
         return self._engine.await_end(timeout)
 
+    def awaitBatches(self, count: int, timeout: float | None = None) -> bool:
+        """Wait until `count` batches have been finished since `start`, at most `timeout` seconds; tell whether they have been.
+
+        Raises
+        ------
+        BatchError
+            A batch failed before.
+        """
+        if self._engine is None:
+            raise self._wrong("await batches of", "one that has not been started", "it would wait for ever", "call start() first")
+        if self._engine.await_batches(count, timeout):
+            return True
+        self._engine.await_end(0.0)
+        return False
+
     def stop(self, stopSparkContext: bool = True, stopGraceFully: bool = False) -> None:
         """Stop between two batches.
 

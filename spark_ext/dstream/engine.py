@@ -135,7 +135,7 @@ class Engine:
         """Tell whether the caller is a function of the batch that is being worked on."""
         return self._batch_thread == threading.get_ident()
 
-    def await_batches(self, count: int, timeout_s: float) -> bool:
+    def await_batches(self, count: int, timeout_s: float | None) -> bool:
         """Wait until so many batches have been done since the start; False when the time is up or the query has ended."""
         with self._done:
             self._done.wait_for(lambda: self._done_count >= count or not self._is_running(), timeout_s)
@@ -167,7 +167,8 @@ class Engine:
         outputs: dict[int, OutputOperationInfo] = {}
         try:
             for node in self._graph.keepers():
-                self._store.drop(node.name, before_ms=node.needed_from(plan.time_ms))
+                for name, before_ms in node.stores(plan.time_ms).items():
+                    self._store.drop(name, before_ms=before_ms - self._graph.remember_ms)
                 self._trying(batch, node.site, lambda node=node: node.keep(batch))  # type: ignore[misc]
             for number, output in enumerate(self._graph.outputs):
                 self._output(batch, number, output, outputs)
