@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark import RDD, SparkContext, StorageLevel
 
-from spark_ext.dstream.columns.blocks import decode, encode, packed, unpack
+from spark_ext.dstream.columns.blocks import Block, decode, encode, packed, unpack
 from spark_ext.dstream.columns.steps import Step, run_on_blocks, run_on_elements
 from spark_ext.dstream.store import Store
 
@@ -59,8 +59,12 @@ class Rows:
         """Return the rows as an RDD of encoded blocks."""
         if self.is_blocks and not self.steps:
             return self.base
-        run = _blocks_of_blocks if self.is_blocks else _blocks_of_elements
-        return self.base.mapPartitionsWithIndex(run(self.steps), self.keeps_places)
+        return self.over_blocks(lambda _, blocks: map(encode, blocks))
+
+    def over_blocks(self, function: Callable[[int, Iterator[Block]], Iterable[Any]]) -> RDD[Any]:
+        """Return what a function makes of each partition's number and blocks, in the same pass as the steps."""
+        run = _over_blocks if self.is_blocks else _over_elements
+        return self.base.mapPartitionsWithIndex(run(self.steps, function), self.keeps_places)
 
     def persisted(self, level: StorageLevel) -> Rows:
         """Return the same rows, kept by Spark as blocks once computed; the caller unpersists `base`."""
@@ -107,9 +111,13 @@ def _elements_of_blocks(steps: tuple[Step, ...]) -> Callable[[int, Iterable[byte
     return run
 
 
-def _blocks_of_blocks(steps: tuple[Step, ...]) -> Callable[[int, Iterable[bytes]], Iterable[bytes]]:
-    return lambda index, blocks: map(encode, run_on_blocks(steps, index, map(decode, blocks)))
+def _over_blocks(
+    steps: tuple[Step, ...], function: Callable[[int, Iterator[Block]], Iterable[Any]]
+) -> Callable[[int, Iterable[bytes]], Iterable[Any]]:
+    return lambda index, blocks: function(index, run_on_blocks(steps, index, map(decode, blocks)))
 
 
-def _blocks_of_elements(steps: tuple[Step, ...]) -> Callable[[int, Iterable[Any]], Iterable[bytes]]:
-    return lambda index, elements: map(encode, packed(run_on_elements(steps, index, elements)))
+def _over_elements(
+    steps: tuple[Step, ...], function: Callable[[int, Iterator[Block]], Iterable[Any]]
+) -> Callable[[int, Iterable[Any]], Iterable[Any]]:
+    return lambda index, elements: function(index, packed(run_on_elements(steps, index, elements)))
