@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyspark import RDD, SparkContext, StorageLevel
+from pyspark.core.rdd import Partitioner, portable_hash
 
-from spark_ext.dstream.columns.blocks import Block, decode, encode, packed, unpack
-from spark_ext.dstream.columns.steps import Step, run_on_blocks, run_on_elements
+from spark_ext.dstream.columns.blocks import Block, cut, decode, encode, pack, unpack
+from spark_ext.dstream.columns.steps import Step, knows_first, run_on_blocks, run_on_elements
 from spark_ext.dstream.store import Store
 
 __all__ = ["Rows", "of_blocks", "of_rdd", "stored", "union"]
+
+
+Reader: TypeAlias = Callable[[int, Iterable[Any]], Iterator[Block]]
 
 
 class Rows:
@@ -21,18 +25,25 @@ class Rows:
     Attributes
     ----------
     base : RDD
-        Of elements, or of encoded blocks.
+        Of elements, or of blocks: encoded, or whatever `read` makes blocks of.
     is_blocks : bool
         Which of the two.
     steps : tuple of Step
         What is to be done to `base`.
+    keeps_places : bool
+        Whether the steps leave keys in their partitions.
+    read : callable, optional
+        Makes blocks of a partition of `base`; default decodes them one by one.
     """
 
-    def __init__(self, base: RDD[Any], *, is_blocks: bool, steps: tuple[Step, ...] = (), keeps_places: bool = True) -> None:
+    def __init__(
+        self, base: RDD[Any], *, is_blocks: bool, steps: tuple[Step, ...] = (), keeps_places: bool = True, read: Reader | None = None
+    ) -> None:
         self.base = base
         self.is_blocks = is_blocks
         self.steps = steps
-        self.keeps_places = keeps_places  # whether the steps leave keys in their partitions
+        self.keeps_places = keeps_places
+        self.read = read
         self._rdd: RDD[Any] | None = None
 
     @property
@@ -42,13 +53,14 @@ class Rows:
 
     def then(self, step: Step, *, keeps_places: bool = False) -> Rows:
         """Return these rows after one more step."""
-        return Rows(self.base, is_blocks=self.is_blocks, steps=(*self.steps, step), keeps_places=self.keeps_places and keeps_places)
+        keeps = self.keeps_places and keeps_places
+        return Rows(self.base, is_blocks=self.is_blocks, steps=(*self.steps, step), keeps_places=keeps, read=self.read)
 
     def rdd(self) -> RDD[Any]:
         """Return the rows as an RDD of Python objects, the same one each time."""
         if self._rdd is None:
             if self.is_blocks:
-                self._rdd = self.base.mapPartitionsWithIndex(_elements_of_blocks(self.steps), self.keeps_places)
+                self._rdd = self.over_blocks(_elements_of, packs=False, keeps_places=True)
             elif self.steps:
                 self._rdd = self.base.mapPartitionsWithIndex(_elements(self.steps), self.keeps_places)
             else:
@@ -57,14 +69,31 @@ class Rows:
 
     def blocks(self) -> RDD[bytes]:
         """Return the rows as an RDD of encoded blocks."""
-        if self.is_blocks and not self.steps:
+        if self.is_blocks and not self.steps and self.read is None:
             return self.base
-        return self.over_blocks(lambda _, blocks: map(encode, blocks))
+        return self.over_blocks(_encoded, keeps_places=True)
 
-    def over_blocks(self, function: Callable[[int, Iterator[Block]], Iterable[Any]]) -> RDD[Any]:
-        """Return what a function makes of each partition's number and blocks, in the same pass as the steps."""
-        run = _over_blocks if self.is_blocks else _over_elements
-        return self.base.mapPartitionsWithIndex(run(self.steps, function), self.keeps_places)
+    def over_blocks(
+        self, function: Callable[[int, Iterator[Block]], Iterable[Any]], *, packs: bool = True, keeps_places: bool = False
+    ) -> RDD[Any]:
+        """Return what a function makes of each partition's number and blocks, in the same pass as the steps.
+
+        Parameters
+        ----------
+        function : callable
+            Gets the number of the partition and an iterator of its blocks.
+        packs : bool
+            Whether each block that can be a column is one; else lists may be among them that could be.
+        keeps_places : bool
+            Whether the function leaves keys in their partitions.
+        """
+        after = _packed_before(function) if packs else function
+        run = _over_blocks(self.steps, self.read or _decoded, after) if self.is_blocks else _over_elements(self.steps, after)
+        return self.base.mapPartitionsWithIndex(run, self.keeps_places and keeps_places)
+
+    def is_placed(self, partitions: int) -> bool:
+        """Tell whether each pair is in the partition of its key already, of so many."""
+        return self.keeps_places and self.base.partitioner == Partitioner(partitions, portable_hash)
 
     def persisted(self, level: StorageLevel) -> Rows:
         """Return the same rows, kept by Spark as blocks once computed; the caller unpersists `base`."""
@@ -76,9 +105,9 @@ def of_rdd(rdd: RDD[Any]) -> Rows:
     return Rows(rdd, is_blocks=False)
 
 
-def of_blocks(blocks: RDD[bytes]) -> Rows:
-    """Rows of an RDD of encoded blocks."""
-    return Rows(blocks, is_blocks=True)
+def of_blocks(blocks: RDD[Any], read: Reader | None = None) -> Rows:
+    """Rows of an RDD of encoded blocks, or of what `read` makes blocks of."""
+    return Rows(blocks, is_blocks=True, read=read)
 
 
 def union(context: SparkContext, rows: Sequence[Rows]) -> Rows:
@@ -104,20 +133,34 @@ def _elements(steps: tuple[Step, ...]) -> Callable[[int, Iterable[Any]], Iterabl
     return lambda index, elements: run_on_elements(steps, index, elements)
 
 
-def _elements_of_blocks(steps: tuple[Step, ...]) -> Callable[[int, Iterable[bytes]], Iterable[Any]]:
-    def run(index: int, blocks: Iterable[bytes]) -> Iterable[Any]:
-        return chain.from_iterable(map(unpack, run_on_blocks(steps, index, map(decode, blocks))))
-
-    return run
-
-
 def _over_blocks(
-    steps: tuple[Step, ...], function: Callable[[int, Iterator[Block]], Iterable[Any]]
-) -> Callable[[int, Iterable[bytes]], Iterable[Any]]:
-    return lambda index, blocks: function(index, run_on_blocks(steps, index, map(decode, blocks)))
+    steps: tuple[Step, ...], read: Reader, function: Callable[[int, Iterator[Block]], Iterable[Any]]
+) -> Callable[[int, Iterable[Any]], Iterable[Any]]:
+    return lambda index, content: function(index, run_on_blocks(steps, index, read(index, content)))
 
 
 def _over_elements(
     steps: tuple[Step, ...], function: Callable[[int, Iterator[Block]], Iterable[Any]]
 ) -> Callable[[int, Iterable[Any]], Iterable[Any]]:
-    return lambda index, elements: function(index, packed(run_on_elements(steps, index, elements)))
+    def run(index: int, elements: Iterable[Any]) -> Iterable[Any]:
+        if knows_first(steps):
+            return function(index, run_on_blocks(steps, index, cut(elements)))
+        return function(index, cut(run_on_elements(steps, index, elements)))
+
+    return run
+
+
+def _packed_before(function: Callable[[int, Iterator[Block]], Iterable[Any]]) -> Callable[[int, Iterator[Block]], Iterable[Any]]:
+    return lambda index, blocks: function(index, map(pack, blocks))
+
+
+def _decoded(_: int, blocks: Iterable[bytes]) -> Iterator[Block]:
+    return map(decode, blocks)
+
+
+def _encoded(_: int, blocks: Iterator[Block]) -> Iterable[bytes]:
+    return map(encode, blocks)
+
+
+def _elements_of(_: int, blocks: Iterator[Block]) -> Iterable[Any]:
+    return chain.from_iterable(map(unpack, blocks))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import cloudpickle
 
-__all__ = ["BLOCK_ROWS", "Block", "decode", "encode", "pack", "packed", "unpack"]
+__all__ = ["BLOCK_ROWS", "Block", "cut", "decode", "encode", "pack", "packed", "unpack"]
 
 Block: TypeAlias = pa.Array | list[Any]
 BLOCK_ROWS: Final = 100_000
@@ -29,13 +29,15 @@ SIMPLE: Final = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: p
 NONE: Final = type(None)
 
 
-def pack(elements: Sequence[Any]) -> Block:
+def pack(elements: Sequence[Any] | Block) -> Block:
     """Return the elements as an Arrow array if that keeps each of them exactly, else as a list.
 
     Guarantee: ``unpack(pack(elements))`` has equal elements of the same types, floats to the bit. A list is returned for no
     elements, None among them, mixed types, subclasses, ints beyond 64 bits, lone surrogates, tuples that are empty or differ
-    in length.
+    in length. An array stays as it is.
     """
+    if isinstance(elements, pa.Array):
+        return elements
     there = elements if isinstance(elements, list) else list(elements)
     made = _column(there, nullable=False) if there else None
     return there if made is None else made
@@ -43,12 +45,16 @@ def pack(elements: Sequence[Any]) -> Block:
 
 def packed(elements: Iterable[Any], rows: int = BLOCK_ROWS) -> Iterator[Block]:
     """Cut elements into blocks of at most `rows` elements and about 16 MiB; none for no elements."""
+    return map(pack, cut(elements, rows))
+
+
+def cut(elements: Iterable[Any], rows: int = BLOCK_ROWS) -> Iterator[list[Any]]:
+    """Cut elements as `packed` does, but leave them objects."""
     there = iter(elements)
     wanted = min(rows, FIRST_ROWS)
     while some := list(islice(there, wanted)):
-        block = pack(some)
-        yield block
-        wanted = max(1, min(rows, wanted * 100, BLOCK_BYTES // (_bytes_per_element(block) + 1)))
+        yield some
+        wanted = max(1, min(rows, wanted * 100, BLOCK_BYTES // (_bytes_per_element(some) + 1)))
 
 
 def unpack(block: Block) -> list[Any]:
@@ -126,10 +132,11 @@ def _objects(array: pa.Array) -> list[Any]:
     return made
 
 
-def _bytes_per_element(block: Block) -> int:
-    if isinstance(block, list):
-        return len(_pickled(block[-SAMPLE:])) // min(SAMPLE, len(block))
-    return int(block.nbytes) // len(block)
+def _bytes_per_element(some: list[Any]) -> int:
+    try:
+        return len(_pickled(some[-SAMPLE:])) // min(SAMPLE, len(some))
+    except Exception:  # noqa: BLE001 (what cannot be pickled need not travel; a step that follows may take it)
+        return 0
 
 
 def _pickled(elements: list[Any]) -> bytes:
