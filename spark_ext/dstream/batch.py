@@ -67,6 +67,10 @@ class Batch:
             self._made[node] = rows
         return self._made[node]
 
+    def replace(self, node: Node, rows: Rows) -> None:
+        """Let those who ask from now on get the same rows from elsewhere, so that they are computed once."""
+        self._made[node] = rows
+
     def made(self) -> dict[Node, Rows | None]:
         """Return what has been made so far."""
         return dict(self._made)

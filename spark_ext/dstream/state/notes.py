@@ -1,0 +1,124 @@
+"""What a stream left at a batch time: a file per partition, and a note that says how many rows each has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyspark import RDD, SparkContext
+from pyspark.core.rdd import Partitioner, portable_hash
+
+from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
+from spark_ext.dstream.store import Store
+from spark_ext.errors import StateError
+
+__all__ = ["PORTABLE_HASH", "Note", "Notes", "laid", "left_content", "placed_by"]
+
+NOTE: Final = -1  # where the note is, beside partitions 0, 1, ...
+PORTABLE_HASH: Final = f"{portable_hash.__module__}.{portable_hash.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """About one stream at one batch time.
+
+    Attributes
+    ----------
+    rows : tuple of int or None
+        By partition; None: the stream had no RDD.
+    placed : str or None
+        The function whose value says in which partition a key is.
+    is_filtered : bool
+        Whether each row has passed the filter of its window.
+    """
+
+    rows: tuple[int, ...] | None
+    placed: str | None = None
+    is_filtered: bool = True
+
+
+class Notes:
+    """The notes of one stream; each is written once and read once, then known."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Note | None] = {}
+
+    def write(self, store: Store, stream: str, time_ms: int, note: Note, *, needed_from_ms: int) -> None:
+        """Write a note, after the files that it is about; forget those before `needed_from_ms`."""
+        content = {"rows": note.rows, "placed": note.placed, "is_filtered": note.is_filtered}
+        store.write(stream, time_ms, NOTE, json.dumps(content).encode())
+        self._known[time_ms] = note
+        for old_ms in [old_ms for old_ms in self._known if old_ms < needed_from_ms]:
+            del self._known[old_ms]
+
+    def read(self, store: Store, stream: str, time_ms: int) -> Note | None:
+        """Return the note of a batch time; None if there is none."""
+        if time_ms not in self._known:
+            content = store.read(stream, time_ms, NOTE)
+            self._known[time_ms] = None if content is None else _note(json.loads(content))
+        return self._known[time_ms]
+
+    def between(self, store: Store, stream: str, times: Iterable[int]) -> list[tuple[int, tuple[int, ...], Note]]:
+        """Return time, rows and note of those times at which there was an RDD."""
+        found = ((time_ms, self.read(store, stream, time_ms)) for time_ms in times)
+        return [(time_ms, note.rows, note) for time_ms, note in found if note is not None and note.rows is not None]
+
+
+def placed_by(rdd: RDD[Any]) -> str | None:
+    """Return the name of the function that placed keys in their partitions, None if none did."""
+    if rdd.partitioner is None:
+        return None
+    function = rdd.partitioner.partitionFunc
+    return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+
+
+def left_content(store: Store, stream: str, time_ms: int, partition: int) -> bytes:
+    """Return the file of one partition: one encoded block.
+
+    Raises
+    ------
+    StateError
+        The file is not there.
+    """
+    content = store.read(stream, time_ms, partition)
+    if content is not None:
+        return content
+    raise StateError(
+        "read",
+        "rows of stream",
+        stream,
+        expected=f"partition {partition} of the batch at {time_ms} ms",
+        got="no file",
+        why="rows are kept for the windows that they are in, and as long as the stream remembers",
+        todo="use an RDD within its batch, or let remember() keep it longer; if nobody did, restore the checkpoint",
+    )
+
+
+def laid(context: SparkContext, store: Store, stream: str, parts: Sequence[Sequence[tuple[int, int]]], placed: str | None) -> Rows:
+    """Return what is in the store as rows, lazily.
+
+    Parameters
+    ----------
+    parts : sequence of sequences of (int, int)
+        For each partition of the rows, batch time and partition of each file that is in it.
+    placed : str or None
+        What placed the keys, if they are in their partitions.
+    """
+    if not parts:
+        return of_rdd(context.emptyRDD())
+
+    def read(files: Iterable[Sequence[tuple[int, int]]]) -> Iterable[bytes]:
+        for time_ms, partition in next(iter(files)):
+            yield left_content(store, stream, time_ms, partition)
+
+    blocks = context.parallelize(parts, len(parts)).mapPartitions(read)
+    if placed == PORTABLE_HASH:
+        blocks.partitioner = Partitioner(len(parts), portable_hash)
+    return of_blocks(blocks)
+
+
+def _note(content: dict[str, Any]) -> Note:
+    rows = content["rows"]
+    return Note(None if rows is None else tuple(rows), content["placed"], content["is_filtered"])
