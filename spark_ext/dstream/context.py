@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import threading
 import uuid
-import warnings
 from collections.abc import Callable, Collection
-from typing import Any, Final, Literal, TypeVar
+from numbers import Real
+from typing import Any, Literal, TypeVar
 
 from pyspark import RDD, SparkContext, StorageLevel
 
+from spark_ext.dstream.checks import check_program
 from spark_ext.dstream.dstream import DStream
 from spark_ext.dstream.engine import Engine
 from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
-from spark_ext.dstream.graph import Graph
+from spark_ext.dstream.graph import Graph, call_site
+from spark_ext.dstream.inputs.files import RecordsInput, TextInput
 from spark_ext.dstream.inputs.queue import QueueInput
 from spark_ext.dstream.listener import ListenerBus, StreamingListener
 from spark_ext.dstream.nodes import TransformNode, UnionNode
@@ -25,7 +29,8 @@ from spark_ext.paths import absolute
 __all__ = ["StreamingContext"]
 
 T = TypeVar("T")
-NO_DURATION: Final = "batchDuration in seconds"
+
+_log = logging.getLogger(__name__)
 
 
 class StreamingContext:
@@ -65,11 +70,10 @@ class StreamingContext:
         pace: Literal["interval", "asap"] = "interval",
         clock: Clock | None = None,
     ) -> None:
-        interval_ms = int((batchDuration or 0) * 1000)
-        if interval_ms <= 0 or jssc is not None:
-            got = f"jssc {jssc!r}" if jssc is not None else repr(batchDuration)
+        interval_ms = _checked_ms(batchDuration)
+        if jssc is not None:
             raise StreamArgumentError(
-                "make", "streaming context", "", expected=NO_DURATION, got=got, todo="StreamingContext(sc, 1) has one batch per second"
+                "make", "streaming context", "", expected="no jssc", got=repr(jssc), todo="give batchDuration; nothing here runs in the JVM"
             )
         if pace not in {"interval", "asap"}:
             raise StreamArgumentError(
@@ -84,7 +88,8 @@ class StreamingContext:
         self._continues = False
         self._forget: Collection[str] = ()
         self._engine: Engine | None = None
-        self._stopping = threading.Lock()
+        self._changing = threading.Lock()  # start or stop
+        self._started_at = ""
 
     @classmethod
     def getOrCreate(
@@ -113,6 +118,9 @@ class StreamingContext:
     @classmethod
     def getActive(cls) -> StreamingContext | None:
         """Return the context that has been started and not stopped, None if there is none."""
+        active = cls._activeContext
+        if active is not None and active._sc._jsc is None:  # Spark has been stopped below it
+            active._stop(False, False)
         return cls._activeContext
 
     @classmethod
@@ -132,7 +140,7 @@ class StreamingContext:
         return self._sc
 
     def start(self) -> None:
-        """Start the program; a second call does nothing but warn.
+        """Start the program; a second call does nothing but log a warning.
 
         Raises
         ------
@@ -143,23 +151,8 @@ class StreamingContext:
         CheckpointMismatchError
             The checkpoint holds streams that this program does not have, or has in another shape.
         """
-        if self._graph.state == "active":
-            warnings.warn("StreamingContext has already been started", stacklevel=2)
-            return
-        if self._graph.state == "stopped":
-            raise self._wrong("start", "one that is stopped", "StreamingContext has already been stopped", "make a new StreamingContext")
-        self._graph.check(has_checkpoint=self._checkpoint is not None)
-        other = StreamingContext._activeContext
-        if other is not None:
-            why = "Only one StreamingContext may be started in this JVM"
-            raise self._wrong("start", "another one that is active", why, "stop it first; StreamingContext.getActive() returns it")
-        folder = None
-        if self._checkpoint is not None:
-            folder = (newest(self._checkpoint) if self._continues else None) or begun(self._checkpoint, uuid.uuid4().hex)
-        self._engine = Engine(self._graph, self._sc, folder=folder, clock=self._clock, pace=self._pace, bus=self._bus, forget=self._forget)
-        self._engine.start()
-        self._graph.state = "active"
-        StreamingContext._activeContext = self
+        with self._changing:
+            self._start()
 
     def awaitTermination(self, timeout: float | None = None) -> None:
         """Wait until the program ends, at most `timeout` seconds.
@@ -173,6 +166,8 @@ class StreamingContext:
 
     def awaitTerminationOrTimeout(self, timeout: float) -> bool:
         """Wait as `awaitTermination`; tell whether the program has ended."""
+        if self._engine is not None and self._engine.is_inside():
+            raise self._wrong("await the end of", "a call from one of its own batches", "it would wait for itself", "call it from outside")
         if self._engine is None:
             if self._graph.state == "stopped":
                 return True
@@ -189,10 +184,7 @@ class StreamingContext:
         """
         if self._engine is None:
             raise self._wrong("await batches of", "one that has not been started", "it would wait for ever", "call start() first")
-        if self._engine.await_batches(count, timeout):
-            return True
-        self._engine.await_end(0.0)
-        return False
+        return self._engine.await_batches(count, timeout)
 
     def stop(self, stopSparkContext: bool = True, stopGraceFully: bool = False) -> None:
         """Stop between two batches.
@@ -202,13 +194,14 @@ class StreamingContext:
         stopSparkContext : bool
             Stop Spark's context as well.
         stopGraceFully : bool
-            First run one more batch with all that has been received.
+            First run one more batch with all that has been received, without waiting for its time.
 
         Notes
         -----
-        Called by a function of the program itself, the stop comes after its batch.
+        Called by a function of the program itself, the stop comes after its batch. It raises no failure of a batch: that is
+        what `awaitTermination` does, also afterwards.
         """
-        if self._engine is None or not self._engine.is_in_batch():
+        if self._engine is None or not self._engine.is_inside():
             self._stop(stopSparkContext, stopGraceFully)
         else:
             threading.Thread(target=self._stop, args=(stopSparkContext, stopGraceFully), name="stop of a StreamingContext").start()
@@ -238,12 +231,27 @@ class StreamingContext:
         raise NotImplementedError
 
     def textFileStream(self, directory: str) -> DStream[str]:
-        """Return a stream of the lines of new files in a folder."""
-        raise NotImplementedError
+        """Return a stream of the lines of new files in a folder.
+
+        A batch has the files that have changed after this call, not after the batch's time, and have not been read before;
+        names that begin with ``.`` or ``_`` are left out. Files must be moved into the folder; see `next_plan` for what is
+        guaranteed.
+
+        Parameters
+        ----------
+        directory : str
+            Folder, URI, or a glob pattern of folders, as Hadoop reads it.
+        """
+        node = TextInput(self._sc, directory, self._graph.interval_ms, since_ms=self._clock.now_ms())
+        return DStream(self._graph.add(node), self)
 
     def binaryRecordsStream(self, directory: str, recordLength: int) -> DStream[bytes]:
-        """Return a stream of the records of fixed length of new files in a folder."""
-        raise NotImplementedError
+        """Return a stream of the records of fixed length of new files in a folder.
+
+        Files as in `textFileStream`. A file whose size is not a multiple of `recordLength` is refused before it is planned.
+        """
+        node = RecordsInput(self._sc, directory, self._graph.interval_ms, since_ms=self._clock.now_ms(), length=recordLength)
+        return DStream(self._graph.add(node), self)
 
     def transform(self, dstreams: list[DStream[Any]], transformFunc: Callable[..., RDD[T]]) -> DStream[T]:
         """Return the stream that a function makes of the list of RDDs of several streams."""
@@ -266,15 +274,60 @@ class StreamingContext:
         """Let a listener hear of batches, outputs and receivers."""
         self._bus.listeners.append(streamingListener)
 
+    def _start(self) -> None:
+        if self._graph.state == "active":
+            _log.warning("StreamingContext has already been started")
+            return
+        if self._graph.state == "stopped":
+            raise self._wrong("start", "one that is stopped", "StreamingContext has already been stopped", "make a new StreamingContext")
+        other = StreamingContext.getActive()
+        if other is not None:
+            raise self._wrong(
+                "start",
+                "another one that is active",
+                "Only one StreamingContext may be started in this JVM. "
+                f"Currently running StreamingContext was started at {other._started_at.removeprefix('start at ')}",
+                "stop that one first; StreamingContext.getActive() returns it",
+            )
+        check_program(self._graph, has_checkpoint=self._checkpoint is not None, is_local=str(self._sc.master).startswith("local"))
+        folder = None
+        if self._checkpoint is not None:
+            folder = (newest(self._checkpoint) if self._continues else None) or begun(self._checkpoint, uuid.uuid4().hex)
+        self._started_at = call_site("start")
+        self._engine = Engine(self._graph, self._sc, folder=folder, clock=self._clock, pace=self._pace, bus=self._bus, forget=self._forget)
+        try:
+            self._graph.state = "active"
+            self._engine.start()
+        except BaseException:
+            self._engine, self._graph.state = None, "initialized"
+            raise
+        StreamingContext._activeContext = self
+
     def _stop(self, spark_too: bool, graceful: bool) -> None:
-        with self._stopping:
-            if self._engine is not None and self._graph.state == "active":
-                self._engine.stop(graceful=graceful)
-            self._graph.state = "stopped"
-            if StreamingContext._activeContext is self:
-                StreamingContext._activeContext = None
-            if spark_too:
-                self._sc.stop()
+        with self._changing:
+            try:
+                if self._engine is not None and self._graph.state == "active":
+                    self._engine.stop(graceful=graceful)
+            finally:
+                self._graph.state = "stopped"
+                if StreamingContext._activeContext is self:
+                    StreamingContext._activeContext = None
+                if spark_too:
+                    self._sc.stop()
 
     def _wrong(self, action: str, got: str, why: str, todo: str) -> StreamStateError:
         return StreamStateError(action, "streaming context", "", expected="a context that can", got=got, why=why, todo=todo)
+
+
+def _checked_ms(seconds: Any) -> int:
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    if not is_number or int(seconds * 1000) <= 0:
+        raise StreamArgumentError(
+            "make",
+            "streaming context",
+            "",
+            expected="batchDuration in seconds, at least 0.001",
+            got=repr(seconds),
+            todo="StreamingContext(sc, 1) has one batch per second",
+        )
+    return int(seconds * 1000)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -13,7 +12,8 @@ from typing import Any, ClassVar, Final
 from pyspark import StorageLevel
 
 from spark_ext.dstream.batch import Batch
-from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
+from spark_ext.dstream.closures import users_functions
+from spark_ext.dstream.errors import StreamStateError
 from spark_ext.dstream.rows import Rows
 
 __all__ = ["Graph", "InputNode", "Node", "Output", "call_site"]
@@ -43,6 +43,8 @@ class Node(ABC):
         Whether it leaves something in the store for later batches.
     needs_checkpoint : bool
         Whether Spark refuses to start it without a checkpoint directory.
+    needs_shared_store : bool
+        Whether its tasks use the store, which without a checkpoint is a folder of this machine.
     storage_level : StorageLevel or None
         How its rows are persisted; None: not.
     remember_ms : int
@@ -52,6 +54,7 @@ class Node(ABC):
     kind: ClassVar[str]
     keeps: ClassVar[bool] = False
     needs_checkpoint: ClassVar[bool] = False
+    needs_shared_store: ClassVar[bool] = False
 
     def __init__(self, parents: Sequence[Node], slide_ms: int) -> None:
         self.parents = tuple(parents)
@@ -65,7 +68,7 @@ class Node(ABC):
     def compute(self, batch: Batch) -> Rows | None:
         """Return the rows at the batch's time, lazily; called at most once per batch, and only when they are due."""
 
-    def keep(self, batch: Batch) -> None:
+    def keep(self, batch: Batch) -> None:  # noqa: B027 (most streams have nothing to do there)
         """Leave in ``batch.store`` under `name` what later batches need; called once per batch before any output.
 
         Called when this stream or one of its parents is due, parents first. A retried batch calls it again.
@@ -75,12 +78,20 @@ class Node(ABC):
         """Return what must be the same for the store to be of use after a restart, as JSON values."""
         return {}
 
-    def restore(self, shape: dict[str, Any]) -> None:
+    def restore(self, shape: dict[str, Any]) -> None:  # noqa: B027 (most streams have nothing to do there)
         """Take over from the checkpoint what the program left open, such as a number of partitions."""
 
     def needed_from(self, time_ms: int) -> int:
         """Return the oldest batch time that a batch at `time_ms`, tried again, reads from the store."""
         return time_ms
+
+    def stores(self, time_ms: int) -> dict[str, int]:
+        """Return its names in the store, and the oldest batch time of each that is needed as in `needed_from`."""
+        return {self.name: self.needed_from(time_ms)}
+
+    def functions(self) -> Iterable[Any]:
+        """Return the user's functions that travel to workers: by default all that this object holds."""
+        return users_functions(tuple(vars(self).values()))
 
 
 class InputNode(Node):
@@ -100,9 +111,9 @@ class InputNode(Node):
         """Tell whether a plan made now would give rows."""
         return False
 
-    def row_count(self, planned: Any) -> int:
-        """Return how many rows a plan gives, 0 if that is not known."""
-        return 0
+    def row_count(self, planned: Any) -> int | None:
+        """Return how many rows a plan gives; None if that is not known, and listeners are told nothing about this input."""
+        return None
 
     def describe(self, planned: Any) -> dict[str, Any]:
         """Return what a listener is told about a plan besides the number of rows."""
@@ -112,7 +123,10 @@ class InputNode(Node):
         """Take note that the batch of this plan is done and committed."""
 
     def stop(self, *, graceful: bool) -> None:
-        """End receiving. Graceful: what has been received is planned by one more batch."""
+        """End receiving; called once. Graceful: what has been received is planned by one more batch."""
+
+    def functions(self) -> Iterable[Any]:  # noqa: D102 (Node's)
+        return ()  # what reads, reads where it likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +150,14 @@ class Graph:
 
     def add(self, node: Node) -> Node:
         """Take in a stream."""
-        self._check_open()
+        self.check_open()
         node.name = f"{node.kind}-{sum(other.kind == node.kind for other in self.nodes)}"
         self.nodes.append(node)
         return node
 
     def add_output(self, node: Node, run: Callable[[Batch, Rows], None], kind: str) -> None:
         """Take in an output operation."""
-        self._check_open()
+        self.check_open()
         self.outputs.append(Output(node, run, call_site(kind)))
 
     def inputs(self) -> list[InputNode]:
@@ -165,42 +179,8 @@ class Graph:
         """Return the streams that leave something in the store."""
         return [node for node in self.order() if node.keeps]
 
-    def check(self, *, has_checkpoint: bool) -> None:
-        """Refuse a program that cannot run."""
-        if not self.outputs:
-            raise StreamArgumentError(
-                "start",
-                "streaming context",
-                "",
-                expected="an output operation, such as pprint or foreachRDD",
-                got="none",
-                why="requirement failed: No output operations registered, so nothing to execute",
-                todo="call one on a stream before start()",
-            )
-        lacking = next((node for node in self.order() if node.needs_checkpoint and not has_checkpoint), None)
-        if lacking is not None:
-            raise StreamArgumentError(
-                "start",
-                "stream",
-                lacking.site,
-                expected="a checkpoint directory",
-                got="none",
-                why="requirement failed: The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint().",
-                todo="call checkpoint(directory) before start(), or make the context by getOrCreate",
-            )
-        doubled = [name for name, count in Counter(node.name for node in self.nodes).items() if count > 1]
-        if doubled:
-            raise StreamArgumentError(
-                "start",
-                "stream",
-                doubled[0],
-                expected="a name of its own for each stream",
-                got="two streams of that name",
-                why="the checkpoint knows streams by name",
-                todo="give another name to setName",
-            )
-
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse a change of a program that runs, or has run."""
         if self.state == "initialized":
             return
         after = "starting" if self.state == "active" else "stopping"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +64,9 @@ class TransformNode(Node):
         time: datetime = batch.time
         made = self.function(time, *(None if rows is None else rows.rdd() for rows in found))
         return None if made is None else of_rdd(made)
+
+    def functions(self) -> Iterable[Any]:  # noqa: D102 (Node's)
+        return ()  # it runs in the driver
 
 
 class UnionNode(Node):

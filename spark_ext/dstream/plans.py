@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,12 @@ class Plan:
 class PlanLog:
     """Plans below one folder, one file each.
 
-    Guarantee: a plan is there whole or not at all, and is never changed.
+    Guarantee: a plan is there whole or not at all, and what it gives to a stream is never changed once a batch has used it.
+
+    Attributes
+    ----------
+    path : str
+        Absolute folder or URI.
     """
 
     path: str
@@ -76,7 +82,5 @@ class PlanLog:
             opened.write(json.dumps({"time_ms": plan.time_ms, "inputs": dict(plan.inputs)}).encode())
         if local:
             files.move(aside, target)
-        try:
+        with contextlib.suppress(FileNotFoundError):  # the log is younger than that
             files.delete_file(f"{root}/{plan.number - KEPT}.json")
-        except FileNotFoundError:
-            pass  # the log is younger than that

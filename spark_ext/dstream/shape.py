@@ -75,28 +75,35 @@ def shape_of(graph: Graph, zero_ms: int) -> Shape:
     return Shape(graph.interval_ms, zero_ms, streams)
 
 
-def agree(found: Shape, wanted: Shape, *, folder: str, forget: Collection[str] = ()) -> None:
+def agree(found: Shape, wanted: Shape, *, folder: str, forget: Collection[str] = ()) -> set[str]:
     """Refuse a checkpoint whose streams the program does not have any more, or has in another shape.
 
     New streams are welcome: they begin empty. `site` may differ.
+
+    Returns
+    -------
+    set of str
+        The streams of the checkpoint that are lost, as `forget` permits.
 
     Raises
     ------
     CheckpointMismatchError
         Names every stream that cannot go on.
     """
-    wrong = []
+    wrong, lost = [], set()
     if found.interval_ms != wanted.interval_ms:
         wrong.append(f"the batch interval was {found.interval_ms} ms and is {wanted.interval_ms} ms")
     for name, before in found.streams.items():
         now = wanted.streams.get(name)
-        if name in forget:
-            continue
         if now is None:
-            wrong.append(f"'{name}' ({before['site']}) is not in the program")
-            continue
-        differing = sorted(key for key in before.keys() | now.keys() if key != "site" and before.get(key) != now.get(key))
-        wrong.extend(f"'{name}' ({now['site']}) had {key} {before.get(key)!r} and has {now.get(key)!r}" for key in differing)
+            said = [f"'{name}' ({before['site']}) is not in the program"]
+        else:
+            differing = sorted(key for key in before.keys() | now.keys() if key != "site" and before.get(key) != now.get(key))
+            said = [f"'{name}' ({now['site']}) had {key} {before.get(key)!r} and has {now.get(key)!r}" for key in differing]
+        if said and name in forget:
+            lost.add(name)
+        else:
+            wrong.extend(said)
     if wrong:
         raise CheckpointMismatchError(
             "continue from",
@@ -107,3 +114,4 @@ def agree(found: Shape, wanted: Shape, *, folder: str, forget: Collection[str] =
             why="their state would be lost or misread",
             todo="give streams that moved their old names with setName, name what may be lost in forget=, or use another checkpoint",
         )
+    return lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Store:
         files.create_dir(folder, recursive=True)
         target = f"{folder}/{partition}"
         local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
-        aside = f"{folder}/.{partition}.new" if local else target
+        aside = f"{folder}/.{partition}.{uuid.uuid4().hex}" if local else target  # a task may run twice at once
         with files.open_output_stream(aside) as opened:
             opened.write(content)
         if local:
@@ -59,6 +60,13 @@ class Store:
         for time_ms in self._before(stream, before_ms):
             files, root = file_system(self.path)
             files.delete_dir(f"{root}/{stream}/{time_ms}")
+
+    def remove(self, stream: str) -> None:
+        """Remove all that a stream left, under its name or its name, a dot and more."""
+        files, root = file_system(self.path)
+        for one in files.get_file_info(fs.FileSelector(root, allow_not_found=True)):
+            if one.base_name.partition(".")[0] == stream:
+                files.delete_dir(one.path)
 
     def _before(self, stream: str, before_ms: int) -> Iterator[int]:
         return (time_ms for time_ms in self.times(stream) if time_ms < before_ms)

@@ -51,7 +51,7 @@ class ManualClock:
 
     def advance(self, ms: int) -> None:
         """Let time pass."""
-        self._now_ms += ms
+        self._now_ms += ms  # before anybody is told: who waits has joined the list before looking at the time
         for changed in list(self._waiting):
             with changed:
                 changed.notify_all()
@@ -60,7 +60,7 @@ class ManualClock:
         self._waiting.append(changed)
         try:
             if self._now_ms < until_ms:
-                changed.wait(RECHECK_S)  # `advance` may have come between the two lines
+                changed.wait(RECHECK_S)
         finally:
             self._waiting.remove(changed)
 
@@ -84,18 +84,25 @@ class Gate:
         self._has_news = has_news
         self._changed = threading.Condition()
         self._is_open = True
+        self._hurries = False
 
     def wait(self) -> None:
-        """Return when the next batch is due, or the gate is closed."""
+        """Return when the next batch is due, or in a hurry, or the gate is closed."""
         due_ms = self._due_ms()
         with self._changed:
-            while self._is_open and self._clock.now_ms() < due_ms:
+            while self._is_open and not self._hurries and self._clock.now_ms() < due_ms:
                 if self._has_news is None:
                     self._clock.wait(self._changed, due_ms)
                 elif self._has_news():
                     return
                 else:
                     self._changed.wait(NEWS_EVERY_S)
+
+    def hurry(self, hurries: bool) -> None:
+        """Let batches through before their time, or do so no longer."""
+        with self._changed:
+            self._hurries = hurries
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Keep nobody waiting any more."""
