@@ -63,25 +63,20 @@ class Gate(Protocol):
 class Query:
     """A running query that can be stopped at a batch boundary."""
 
-    def __init__(self, checkpoint: Checkpoint, on_end: Callable[[], None] = lambda: None, gate: Gate | None = None) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, name: str, spark_query: StreamingQuery, batches: _Batches, on_end: Callable[[], None]) -> None:
+        self._name = name
+        self._spark_query = spark_query
+        self._batches = batches
         self._on_end = on_end
-        self._gate = gate
-        self._changed = threading.Condition()
-        self._closing = False
-        self._parked = False
-        self._writer: int | None = None  # the thread that is inside `write`
-        self._spark_query: StreamingQuery | None = None
 
     @property
     def name(self) -> str:
         """Name of the pipeline."""
-        return self._checkpoint.pipeline
+        return self._name
 
     @property
     def spark_query(self) -> StreamingQuery:
         """Spark's own handle."""
-        assert self._spark_query is not None, "set by start() before anybody sees this object"  # noqa: S101
         return self._spark_query
 
     def is_active(self) -> bool:
@@ -110,8 +105,9 @@ class Query:
         QueryError
             Called from inside the query's own `write`, which it would wait for.
         """
-        with self._changed:
-            if self._writer == threading.get_ident():
+        batches = self._batches
+        with batches.changed:
+            if batches.writer == threading.get_ident():
                 raise QueryError(
                     "stop",
                     "query",
@@ -121,13 +117,13 @@ class Query:
                     why="the stop would wait for itself",
                     todo="set the stop event that was given to run()",
                 )
-            self._closing = True
-            if self._gate is not None:
-                self._gate.close()
-            whole = self._changed.wait_for(lambda: self._writer is None, timeout_s)
+            batches.closing = True
+            if batches.gate is not None:
+                batches.gate.close()
+            whole = batches.changed.wait_for(lambda: batches.writer is None, timeout_s)
         whole = whole and self._await_commit(timeout_s)
         self.spark_query.stop()
-        self._on_end()
+        self._ended()
         return whole and self.spark_query.exception() is None
 
     def await_end(self, timeout_s: float | None = None) -> bool:
@@ -145,10 +141,10 @@ class Query:
             else:
                 has_ended = bool(self.spark_query.awaitTermination(timeout_s))  # type: ignore[arg-type]  # takes fractions of a second
             if has_ended:
-                self._on_end()
+                self._ended()
             return has_ended
         except StreamingQueryException as error:
-            self._on_end()
+            self._ended()
             raise QueryError(
                 "run",
                 "query",
@@ -159,37 +155,65 @@ class Query:
                 todo="mend the cause and start again with the same checkpoint: the batch is then replayed",
             ) from error
 
+    def _ended(self) -> None:
+        self._batches.forget()
+        self._on_end()
+
     def _await_commit(self, timeout_s: float) -> bool:
         # Spark notes a batch as done after the function has returned. It has been noted once the next one is
         # at our door, or once the query waits for its next trigger.
+        batches = self._batches
+
         def noted() -> bool:
-            return self._parked or not self.is_active() or not self.spark_query.status["isTriggerActive"]
+            return batches.parked or not self.is_active() or not self.spark_query.status["isTriggerActive"]
 
         waited = 0.0
-        with self._changed:
+        with batches.changed:
             while not noted() and waited < timeout_s:
-                self._changed.wait(POLL_S)
+                batches.changed.wait(POLL_S)
                 waited += POLL_S
             return noted()
 
-    def _run_batch(self, write: Callable[[Batch], None], rows: DataFrame, batch_id: int) -> None:
-        if self._gate is not None:
-            self._gate.wait()
-        with self._changed:
-            if self._closing:
-                self._parked = True
-                self._changed.notify_all()
+
+class _Batches:
+    """What Spark calls for each batch.
+
+    The JVM holds it as long as Spark's query, and Python's handle of that query holds Spark's query: neither must be reached from here,
+    or no collector ever frees them, and each query that has ended keeps its plans for the life of the JVM.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, write: Callable[[Batch], None], gate: Gate | None) -> None:
+        self.checkpoint = checkpoint
+        self.write: Callable[[Batch], None] | None = write
+        self.gate = gate
+        self.changed = threading.Condition()
+        self.closing = False
+        self.parked = False
+        self.writer: int | None = None  # the thread that is inside `write`
+
+    def forget(self) -> None:
+        """Let go of the user's function, which may hold the query's handle; the query has ended."""
+        self.write = self.gate = None
+
+    def run(self, rows: DataFrame, batch_id: int) -> None:
+        if self.gate is not None:
+            self.gate.wait()
+        with self.changed:
+            if self.closing:
+                self.parked = True
+                self.changed.notify_all()
             else:
-                self._writer = threading.get_ident()
-        if self._parked:
+                self.writer = threading.get_ident()
+        if self.parked:
             _wait_for_interrupt(rows)
+        assert self.write is not None, "forgotten when the query has ended"  # noqa: S101
         try:
-            logged = self._checkpoint.batch(batch_id)
-            write(Batch(batch_id, rows, logged.watermark, self._checkpoint.app_id, logged.planned_at))
+            logged = self.checkpoint.batch(batch_id)
+            self.write(Batch(batch_id, rows, logged.watermark, self.checkpoint.app_id, logged.planned_at))
         finally:
-            with self._changed:
-                self._writer = None
-                self._changed.notify_all()
+            with self.changed:
+                self.writer = None
+                self.changed.notify_all()
 
 
 class _BatchInterruptedError(RuntimeError):
@@ -259,14 +283,13 @@ def start(
     pyspark.errors.AnalysisException
         Spark cannot run this plan as a stream.
     """
-    query = Query(checkpoint, on_end, gate)
+    batches = _Batches(checkpoint, write, gate)
     checkpoint.forget_unplanned()
     writer = (
         frame.writeStream.queryName(checkpoint.pipeline)
         .outputMode(output_mode)
         .option("checkpointLocation", checkpoint.spark_location)
-        .foreachBatch(lambda rows, batch_id: query._run_batch(write, rows, batch_id))  # noqa: SLF001 (same module)
+        .foreachBatch(batches.run)
     )
     writer = writer.trigger(processingTime=every) if every else writer.trigger(availableNow=True)
-    query._spark_query = writer.start()  # noqa: SLF001
-    return query
+    return Query(checkpoint.pipeline, writer.start(), batches, on_end)

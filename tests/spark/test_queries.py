@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -275,6 +277,25 @@ def test_progress_counts_the_batch_that_an_idle_trigger_announced(capsys: pytest
         query.recentProgress += Reported((1, 50), (2, 0)).recentProgress
         update()
     assert "reported: 150 rows in 2 batches" in capsys.readouterr().err
+
+
+def test_a_query_that_has_ended_is_freed_in_the_jvm(spark: SparkSession, tmp_path: Path) -> None:
+    def ended() -> Any:
+        held: list[Query] = []
+        rows = spark.readStream.schema("n bigint").parquet(str(tmp_path / "in"))
+        held.append(start(rows, lambda batch, mine=held: None, checkpoint=claimed(str(tmp_path / "c"))))
+        assert held[0].await_end(WAIT_S)
+        return jvm.java.lang.ref.WeakReference(held[0].spark_query._jsq)
+
+    jvm: Any = spark._jvm
+    spark.range(3).selectExpr("id AS n").write.parquet(str(tmp_path / "in"))
+    query = ended()
+    for _ in range(100):
+        gc.collect()  # the handle in Python first, which lets go of the one in the JVM
+        jvm.java.lang.System.gc()
+        if query.get() is None or threading.Event().wait(0.1):
+            break
+    assert query.get() is None
 
 
 def test_bounded_input_ends_by_itself(spark: SparkSession, checkpoint_path: str, tmp_path: Path) -> None:
