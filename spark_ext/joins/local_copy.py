@@ -165,13 +165,12 @@ def _worker(
 
 
 def _copied(table: DataFrame, layout: TableLayout, interval: Interval | None, salt: int) -> Sequence[Column]:
-    found = [_hash(layout.table_keys, salt).alias(HASH)]
-    found += [column(name).alias(f"{KEY}{at}") for at, name in enumerate(layout.table_keys)]
+    found = [column(name).alias(f"{KEY}{at}") for at, name in enumerate(layout.table_keys)]
     found += [column(name).alias(f"{PAYLOAD}{at}") for at, name in enumerate(layout.looked_up)]
     if interval is not None:
         found.append(column(interval.since).alias(SINCE))
         found += [] if interval.until is None else [column(interval.until).alias(UNTIL)]
-    return found
+    return [*found, _hash(layout.table_keys, salt).alias(HASH)]  # last, as the bucket in `spark_ext.state.operator`
 
 
 def _hash(keys: Sequence[str], salt: int) -> Column:

@@ -188,11 +188,12 @@ def _check(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], bucket
 def _packed(frame: DataFrame, keys: Sequence[str], columns: Sequence[str], buckets: int, control: Control | None) -> DataFrame:
     # By place: mapInArrow takes no name with a dot in it, and a user's name may be one of ours.
     named = {f"c{at}": name for at, name in enumerate(columns)}
-    rows = frame.select(_bucket(keys, buckets).alias(BUCKET), *(column(name).alias(place) for place, name in named.items()))
+    # The bucket is last: Spark looks for constraints through each alias that follows an expression, and finds twice as many each time.
+    rows = frame.select(*(column(name).alias(place) for place, name in named.items()), _bucket(keys, buckets).alias(BUCKET))
     if control is None or not frame.isStreaming:
         return rows
     empty = [F.lit(None).cast(frame.schema[name].dataType).alias(place) for place, name in named.items()]
-    requests = control.rows(frame.sparkSession).select(F.lit(CONTROL).alias(BUCKET), *empty, F.unix_micros("until").alias(FLOOR))
+    requests = control.rows(frame.sparkSession).select(*empty, F.lit(CONTROL).alias(BUCKET), F.unix_micros("until").alias(FLOOR))
     return rows.withColumn(FLOOR, F.lit(None).cast("bigint")).unionAll(requests)
 
 

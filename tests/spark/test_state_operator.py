@@ -24,7 +24,7 @@ from spark_ext.errors import StateError
 from spark_ext.state.buckets import labels
 from spark_ext.state.codec import decode
 from spark_ext.state.kernel import NEVER_US, Moment, State, Step
-from spark_ext.state.operator import WATERMARKED, _One, _Runner, apply_kernel, union_schema
+from spark_ext.state.operator import WATERMARKED, _One, _packed, _Runner, apply_kernel, union_schema
 from spark_ext.state.packing import BLOB, BUCKET, CONTROL, FLOOR, MARKED, Packer, receive
 from tests.window_queries import SECOND, Event, add, begin, finish, source
 
@@ -320,3 +320,10 @@ def test_a_kernel_gets_each_row_once_with_all_of_its_key(spark: SparkSession, tm
     keys = [set(table.tables["rows"].column("k").to_pylist()) for table in tables]
     assert sum(map(len, keys)) == len(set().union(*keys)) == 40
     assert sorted(n for table in tables for n in table.tables["rows"].column("n").to_pylist()) == list(range(200))
+
+
+def test_many_keys_are_planned_as_few_are(spark: SparkSession) -> None:
+    names = [f"k{n}" for n in range(12)]
+    frame = spark.createDataFrame([tuple(names)], names)
+    planned: Any = _packed(frame, names, names, 8, None)._jdf.queryExecution().optimizedPlan()
+    assert planned.constraints().size() <= 2 * len(names)
