@@ -1,0 +1,195 @@
+"""Inputs of DStreams from outside: files, sockets, streaming DataFrames."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_ext.dstream import StreamingContext
+from spark_ext.dstream.errors import BatchError, StreamArgumentError
+from spark_ext.dstream.listener import StreamingListener
+from spark_ext.dstream.ticks import ManualClock
+from spark_ext.errors import QueryError
+
+START_MS = 1_700_000_000_000
+WAIT_S = 60.0
+
+
+class Program:
+    """A context whose clock is set by hand, and what its outputs saw."""
+
+    def __init__(self, spark: SparkSession, build: Callable[[StreamingContext, Program], None], checkpoint: Path | None = None) -> None:
+        self.clock = ManualClock(START_MS)
+        self.seen: list[Any] = []
+        self.count = 0
+        self.fails = False
+
+        def setup() -> StreamingContext:
+            made = StreamingContext(spark.sparkContext, 1, clock=self.clock)
+            build(made, self)
+            return made
+
+        self.ssc = setup() if checkpoint is None else StreamingContext.getOrCreate(str(checkpoint), setup)
+
+    def batch(self, number: int | None = None) -> Any:
+        """Let a second pass, and return what the batch saw."""
+        self.clock.advance(1_000)
+        self.count += 1
+        assert self.ssc._engine is not None
+        if not self.ssc._engine.await_batches(self.count, WAIT_S):
+            self.ssc.awaitTerminationOrTimeout(1)  # raises what ended it
+            pytest.fail("no batch")
+        return self.seen[-1]
+
+    def watch(self, stream: Any, function: Callable[[Any], Any]) -> None:
+        """Note what a function makes of each batch; raise instead while `fails`."""
+
+        def note(rdd: Any) -> None:
+            found = function(rdd)
+            if self.fails:
+                msg = "as asked"
+                raise ValueError(msg)
+            self.seen.append(found)
+
+        stream.foreachRDD(note)
+
+
+@pytest.fixture
+def programs(spark: SparkSession) -> Iterator[Callable[..., Program]]:
+    made: list[Program] = []
+
+    def make(build: Callable[[StreamingContext, Program], None], checkpoint: Path | None = None) -> Program:
+        program = Program(spark, build, checkpoint)
+        made.append(program)
+        return program
+
+    yield make
+    for program in made:
+        program.ssc.stop(False)
+
+
+def put(folder: Path, name: str, content: str | bytes, second: float) -> Path:
+    """Move a whole file into a folder, changed so many seconds after the start."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder.parent / f"aside-{name}"
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(aside, ns=(0, int(START_MS + second * 1_000) * 1_000_000))
+    return aside.rename(folder / name)
+
+
+def glommed(rdd: Any) -> list[list[Any]]:
+    return [list(part) for part in rdd.glom().collect()]
+
+
+def test_each_file_is_read_once_at_its_cut_as_lines_of_spark(spark: SparkSession, programs: Callable[..., Program], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    put(folder, "before", "old\n", 0)
+    put(folder, "at start", "x\n", 0.0)
+    told: list[Any] = []
+
+    class Hears(StreamingListener):
+        def onBatchSubmitted(self, batchSubmitted: Any) -> None:  # noqa: N802, N803 (Spark's)
+            told.append(batchSubmitted.batchInfo().streamIdToInputInfo()[0])
+
+    def build(ssc: StreamingContext, program: Program) -> None:
+        ssc.addStreamingListener(Hears())
+        program.watch(ssc.textFileStream(str(folder)), glommed)
+
+    program = programs(build)
+    program.ssc.start()
+    assert program.batch() == []
+    odd = "a\r\nb\rc\n\n\u00e9\U0001f600\nend".encode() + b" \xff\xe2\x82!"
+    one = put(folder, "o,d[d]{x}?", odd, 1.2)
+    put(folder, "packed.gz", gzip.compress(b"gz 1\ngz 2\n"), 1.1)
+    put(folder, "ahead", "next\n", 2.5)
+    for hidden in (".hidden", "_SUCCESS", "copied._COPYING_"):
+        put(folder, hidden, "no\n", 1.3)
+    (folder / "sub").mkdir()
+    put(folder / "sub", "deeper", "no\n", 1.4)
+    seen = program.batch()
+    assert seen[0] == ["gz 1", "gz 2"]
+    renamed = one.rename(tmp_path / "plain")  # a name that Spark's own textFile can be given
+    expected = spark.sparkContext.textFile(str(renamed), 1).collect()
+    assert [line for part in seen[1:] for line in part] == expected
+    assert expected[:6] == ["a", "b", "c", "", "\u00e9\U0001f600", "end \ufffd\ufffd!"]
+    assert program.batch() == [["next"]]
+    put(folder, "late", "late\n", 2.1)
+    assert program.batch() == [["late"]]
+    assert program.batch() == []
+    info = told[1]
+    assert [Path(path).name for path in info.metadata()["files"]] == ["packed.gz", "o,d[d]{x}?"]
+    assert info.metadataDescription() == "\n".join(info.metadata()["files"])
+    assert told[0].metadata()["files"] == []
+
+
+def test_no_files_no_partitions_a_glob_of_folders_and_records(programs: Callable[..., Program], tmp_path: Path) -> None:
+    def build(ssc: StreamingContext, program: Program) -> None:
+        lines = ssc.textFileStream(str(tmp_path / "2*"))
+        records = ssc.binaryRecordsStream(str(tmp_path / "records"), 3)
+        program.watch(lines.count().union(records.map(len).count()), lambda rdd: rdd.collect())
+        program.watch(lines.union(records.map(repr)), lambda rdd: sorted(rdd.collect()))
+
+    program = programs(build)
+    program.ssc.start()
+    assert program.batch() == []
+    assert program.seen == [[], []]
+    put(tmp_path / "2023", "a", "x\ny\n", 1.1)
+    put(tmp_path / "2024", "a", "z\n", 1.1)
+    put(tmp_path / "3024", "a", "no\n", 1.1)
+    put(tmp_path / "records", "r", b"abc\x00\xff\n", 1.1)
+    assert program.batch() == sorted(["x", "y", "z", "b'abc'", r"b'\x00\xff\n'"])
+    assert program.seen[-2] == [3, 2]
+    put(tmp_path / "records", "half", b"abcd", 2.1)
+    with pytest.raises(QueryError, match=r"cannot read file .*/half': expected a multiple of 3 bytes, got 4 bytes"):
+        program.batch()
+
+
+def test_a_record_has_a_length(programs: Callable[..., Program], tmp_path: Path) -> None:
+    with pytest.raises(StreamArgumentError, match="expected recordLength above 0, got 0"):
+        programs(lambda ssc, _: ssc.binaryRecordsStream(str(tmp_path), 0))
+
+
+def test_a_batch_of_files_that_failed_reads_the_same_and_a_restart_goes_on(programs: Callable[..., Program], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+
+    def build(ssc: StreamingContext, program: Program) -> None:
+        program.watch(ssc.textFileStream(str(folder)), lambda rdd: sorted(rdd.collect()))
+
+    def started(seconds: int) -> Program:
+        program = programs(build, tmp_path / "checkpoint")
+        program.clock.advance(seconds * 1_000)
+        program.ssc.start()
+        return program
+
+    program = started(0)
+    put(folder, "a", "a\n", 0.5)
+    assert program.batch() == ["a"]
+    planned = put(folder, "b", "b\n", 1.5)
+    program.fails = True
+    with pytest.raises(BatchError, match="as asked"):
+        program.batch()
+    program.ssc.stop(False)
+    # What came since is for later batches; what was planned must be there as it was.
+    put(folder, "c", "c\n", 1.6)
+    away = planned.rename(tmp_path / "away")
+    program = started(1)
+    with pytest.raises(BatchError, match=r"cannot read again file .*/b': expected 2 bytes, changed at \d+ ms, got no file"):
+        program.batch()
+    program.ssc.stop(False)
+    away.rename(planned)
+    os.utime(planned, (0, START_MS / 1_000 + 1.7))
+    program = started(1)
+    with pytest.raises(BatchError, match=r"got 2 bytes, changed at 1700000001700 ms"):
+        program.batch()
+    program.ssc.stop(False)
+    put(folder, "b", "b\n", 1.5)
+    program = started(1)
+    assert program.batch() == ["b"]
+    assert program.batch() == ["c"]
+    assert program.batch() == []
