@@ -16,12 +16,28 @@ import numpy as np
 import pyarrow as pa
 from pyspark import cloudpickle
 
-__all__ = ["BLOCK_ROWS", "Block", "cut", "decode", "encode", "pack", "packed", "unpack"]
+__all__ = [
+    "BLOCK_ROWS",
+    "Block",
+    "cut",
+    "decode",
+    "encode",
+    "gathered",
+    "pack",
+    "pack_pairs",
+    "packed",
+    "pair_columns",
+    "pair_objects",
+    "pair_of",
+    "unpack",
+]
 
 Block: TypeAlias = pa.Array | list[Any]
 BLOCK_ROWS: Final = 100_000
 FIRST_ROWS: Final = 1_000  # until the size of an element is known; who takes the first few elements waits for no more
 BLOCK_BYTES: Final = 16 << 20
+GATHERED_BYTES: Final = 64 << 20
+PAIR: Final = 2
 SAMPLE: Final = 8
 COLUMN: Final = b"a\0\0\0\0\0\0\0"  # eight bytes, so that numbers behind it lie where numbers should
 OBJECTS: Final = b"p"
@@ -41,6 +57,55 @@ def pack(elements: Sequence[Any] | Block) -> Block:
     there = elements if isinstance(elements, list) else list(elements)
     made = _column(there, nullable=False) if there else None
     return there if made is None else made
+
+
+def pack_pairs(keys: Block, values: Block) -> Block:
+    """Return pairs of the same places as one block."""
+    value_column = pack(values)
+    key_column = pack(keys) if isinstance(value_column, pa.Array) else keys
+    if isinstance(key_column, pa.Array) and isinstance(value_column, pa.Array):
+        return pair_of(key_column, value_column)
+    return list(zip(unpack(keys), unpack(values), strict=True))
+
+
+def pair_of(keys: pa.Array, values: pa.Array) -> pa.StructArray:
+    """Return pairs of two columns."""
+    return pa.StructArray.from_arrays([keys, values], names=["0", "1"])
+
+
+def pair_columns(block: Block) -> tuple[pa.Array, pa.Array] | None:
+    """Return keys and values, if the block is a column of pairs."""
+    if isinstance(block, list) or not pa.types.is_struct(block.type) or block.type.num_fields != PAIR or block.null_count:
+        return None
+    return block.field(0), block.field(1)
+
+
+def pair_objects(block: Block) -> Iterable[Any]:
+    """Return the elements; of a column of pairs without a tuple for each."""
+    columns = pair_columns(block)
+    return unpack(block) if columns is None else zip(unpack(columns[0]), unpack(columns[1]), strict=True)
+
+
+def gathered(blocks: Iterable[Block], rows: int = 1 << 20) -> Iterator[Block]:
+    """Lay columns of one type that follow each other together, up to about `rows` elements or 64 MiB; lists stay as they are."""
+    held: list[pa.Array] = []
+    for block in blocks:
+        if held and (isinstance(block, list) or block.type != held[0].type):
+            yield _one(held)
+            held = []
+        if isinstance(block, list):
+            yield block
+            continue
+        held.append(block)
+        if sum(map(len, held)) >= rows or sum(one.nbytes for one in held) >= GATHERED_BYTES:
+            yield _one(held)
+            held = []
+    if held:
+        yield _one(held)
+
+
+def _one(arrays: list[pa.Array]) -> pa.Array:
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 def packed(elements: Iterable[Any], rows: int = BLOCK_ROWS) -> Iterator[Block]:

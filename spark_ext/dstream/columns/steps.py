@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_ext.dstream.columns.blocks import Block, cut, pack, unpack
+from spark_ext.dstream.columns.blocks import Block, cut, pack, pair_of, unpack
 from spark_ext.dstream.columns.kernels import flat, mapped, mask
 from spark_ext.dstream.columns.known import expression
 
@@ -27,7 +27,6 @@ __all__ = [
     "PartitionStep",
     "Step",
     "knows_first",
-    "pair_of",
     "run_on_blocks",
     "run_on_elements",
 ]
@@ -169,11 +168,6 @@ class PartitionStep:
 
     def on_column(self) -> OnColumn | None:  # noqa: D102 (Step's)
         return None
-
-
-def pair_of(keys: pa.Array, values: pa.Array) -> pa.StructArray:
-    """Return pairs."""
-    return pa.StructArray.from_arrays([keys, values], names=["0", "1"])
 
 
 def run_on_elements(steps: Sequence[Step], index: int, elements: Iterable[Any]) -> Iterable[Any]:
