@@ -18,17 +18,20 @@ demo: setup ## a year of flights through Kafka and Spark into Delta tables, chec
 follow: setup ## the same as a live stream, one day of flights per second, until Ctrl-C
 	@$(BIN)/python -m jobs.flights.demo --follow
 
+# Two processes, each with a JVM and a broker of its own; the one that is done first takes over from the other.
+IN_PAIRS := --numprocesses 2 --dist worksteal
+
 test: check test-unit ## checks and all tests but the slow ones
-	@$(BIN)/pytest tests/spark tests/kafka -m "not slow"
+	@$(BIN)/pytest tests/spark tests/kafka -m "not slow" $(IN_PAIRS)
 
 test-unit: setup ## tests without a JVM and examples in docstrings, on all cores
 	@$(BIN)/pytest tests/unit sketches spark_ext jobs -m "not slow" --numprocesses auto
 
 test-spark: setup ## tests with a local Spark session
-	@$(BIN)/pytest tests/spark
+	@$(BIN)/pytest tests/spark $(IN_PAIRS)
 
 test-kafka: setup ## tests with a real broker
-	@$(BIN)/pytest tests/kafka -m "not slow"
+	@$(BIN)/pytest tests/kafka -m "not slow" $(IN_PAIRS)
 
 test-slow: setup ## the slow tests: a cluster, three brokers, the whole demo
 	@$(BIN)/pytest -m slow
