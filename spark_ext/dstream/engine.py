@@ -206,6 +206,8 @@ class Engine:
         try:
             plan, is_new = self._planned(tick.batch_id)
             self._work(plan)
+        except BatchError as failed:
+            raise failed.with_traceback(None) from None  # Spark logs all of it; `await_end` raises it with its cause
         finally:
             self._inside = None
         self._last = plan
@@ -298,14 +300,14 @@ class Engine:
     def _trying(self, number: int, time_ms: int, where: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 (any other way out of here would leave Spark waiting)
+        except BaseException as error:  # any other way out of here would leave Spark waiting
             traceback = users_traceback(error)
             failed = BatchError(batch=number, time_ms=time_ms, where=where, traceback=traceback, got=last_words(traceback))
             with self._changed:
                 self._failure = (failed, error)
                 self._changed.notify_all()
             self._stop_receiving(graceful=False)
-            raise failed from None  # Spark logs all of it; `await_end` raises it with its cause
+            raise failed from error
 
     def _inputs_told(self, plan: Plan) -> dict[int, StreamInputInfo]:
         told = {}

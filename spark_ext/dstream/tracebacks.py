@@ -13,7 +13,9 @@ from pyspark.errors import PySparkException
 __all__ = ["last_words", "users_traceback"]
 
 HEADER: Final = "Traceback (most recent call last):"
-REMOTE: Final = re.compile(r"thrown from the Python worker: (Traceback .*?)(?=\n SQLSTATE: |\n\s+at |\nDriver stacktrace|\Z)", re.DOTALL)
+REMOTE: Final = re.compile(
+    r"thrown from the Python worker:\s+(Traceback .*?)(?=\n SQLSTATE: |\n\s+at |\n\s*(?:Driver|JVM) stacktrace:|\Z)", re.DOTALL
+)
 JAVA: Final = re.compile(r"\s+at [\w.$/<>]+\(|\s+\.\.\. \d+ more|Caused by: [\w.$]+|Driver stacktrace")
 HERE: Final = str(Path(__file__).parent)
 NOT_THE_USERS: Final = (HERE, "/pyspark/", "/pyspark.zip/", "/py4j/")

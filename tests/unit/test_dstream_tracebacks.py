@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from pyspark.errors import PySparkException
 
 from spark_ext.dstream.columns.steps import MapStep, run_on_elements
@@ -56,9 +57,17 @@ def in_file(path: str, source: str) -> Callable[..., Any]:
     return function
 
 
-def test_a_workers_traceback_has_the_users_frames_only() -> None:
+CAPTURED = (
+    WORKER[WORKER.index("An exception was thrown") :]
+    .replace("worker: Trace", "worker:\nTrace")
+    .replace("\n SQLSTATE: 38000\n", "\n\nJVM stacktrace:\n")
+)
+
+
+@pytest.mark.parametrize("text", [WORKER, CAPTURED])
+def test_a_workers_traceback_has_the_users_frames_only(text: str) -> None:
     def fails() -> None:
-        raise PySparkException(WORKER)
+        raise PySparkException(text)
 
     told = users_traceback(raised_by(fails))
     assert told == "\n".join([
