@@ -14,6 +14,7 @@ from pyspark.core.rdd import portable_hash
 from pyspark.resultiterable import ResultIterable
 
 from spark_ext.dstream.batch import Batch
+from spark_ext.dstream.bridges import Bridges
 from spark_ext.dstream.columns.steps import FilterStep, FlatMapStep, MapStep, PartitionStep, Step
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
@@ -35,7 +36,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class DStream(Generic[T_co]):
+class DStream(Bridges, Generic[T_co]):
     """A discretized stream: at each batch time that is a multiple of its slide, an RDD.
 
     Made by a StreamingContext or by the operations of another stream, never by hand.

@@ -48,7 +48,7 @@ from spark_ext.errors import EpochError, SettingsError
 if TYPE_CHECKING:
     from spark_ext.queries import Batch
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "write"]
 
 MS: Final = 1_000
 EPOCH_COLUMN: Final = "epoch"
@@ -285,23 +285,9 @@ class Committer:
             return self._sink_row(name, sink, 0, None)
         metadata = {"pipeline": self._pipeline.name, "epoch": str(epoch.epoch)}
         txn = None if sink.delivery == "at_least_once" else Txn(self._app_id, epoch.batch_id, metadata)
-        written = self._into(sink, _numbered(rows, epoch.epoch) if isinstance(sink, Outbox) else rows, txn)
+        written = write(sink, _numbered(rows, epoch.epoch) if isinstance(sink, Outbox) else rows, txn)
         self._versions[name] = int(written.version)
         return self._sink_row(name, sink, expected, written.writer)
-
-    @staticmethod
-    def _into(sink: Sink, rows: DataFrame | pa.Table, txn: Txn | None) -> Written:
-        match sink:
-            case Upsert():
-                return upsert(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
-            case History():
-                return history(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
-            case Table():
-                return apply_changes(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
-            case Sketches():
-                return merge_sketches(sink, rows, txn)
-            case _:
-                return append(rows, sink.path, txn=txn, evolve=sink.evolve)
 
     def _sink_row(self, name: str, sink: Sink, rows: int, writer: str | None) -> SinkRow:
         if (name not in self._versions or name not in self._ids) and (table := open_table(sink.path)) is not None:
@@ -309,6 +295,21 @@ class Committer:
             self._ids[name] = str(table.metadata().id)
         table_id, at = self._ids.get(name, ""), self._versions.get(name, -1)
         return SinkRow(name, sink.path, table_id, type(sink).__name__.lower(), sink.counts_as, rows, at, writer)
+
+
+def write(sink: Sink, rows: DataFrame | pa.Table, txn: Txn | None) -> Written:
+    """Write rows into the table of a sink in its own way, in one commit."""
+    match sink:
+        case Upsert():
+            return upsert(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+        case History():
+            return history(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+        case Table():
+            return apply_changes(rows, sink.path, keys=sink.keys, sequence=sink.sequence, txn=txn, evolve=sink.evolve)
+        case Sketches():
+            return merge_sketches(sink, rows, txn)
+        case _:
+            return append(rows, sink.path, txn=txn, evolve=sink.evolve)
 
 
 def _numbered(rows: DataFrame | pa.Table, epoch: int) -> DataFrame | pa.Table:
