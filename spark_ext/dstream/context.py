@@ -20,6 +20,7 @@ from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
 from spark_ext.dstream.graph import Graph, call_site
 from spark_ext.dstream.inputs.files import RecordsInput, TextInput
 from spark_ext.dstream.inputs.queue import QueueInput
+from spark_ext.dstream.inputs.socket import SocketInput
 from spark_ext.dstream.listener import ListenerBus, StreamingListener
 from spark_ext.dstream.nodes import TransformNode, UnionNode
 from spark_ext.dstream.runs import begun, newest
@@ -227,8 +228,22 @@ class StreamingContext:
         return DStream(self._graph.add(node), self)
 
     def socketTextStream(self, hostname: str, port: int, storageLevel: StorageLevel = StorageLevel.MEMORY_AND_DISK_2) -> DStream[str]:
-        """Return a stream of the lines that a TCP server sends."""
-        raise NotImplementedError
+        """Return a stream of the lines that a TCP server sends.
+
+        The driver connects at the start, and again as often as the connection is lost; lines are written into the checkpoint
+        before a batch has them, so `storageLevel` changes nothing. See `SocketInput` for what is guaranteed.
+        """
+        node = SocketInput(
+            self._sc,
+            hostname,
+            port,
+            self._graph.interval_ms,
+            number=len(self._graph.inputs()),
+            bus=self._bus,
+            remembered_ms=lambda: self._graph.remember_ms,
+            now_ms=self._clock.now_ms,
+        )
+        return DStream(self._graph.add(node), self)
 
     def textFileStream(self, directory: str) -> DStream[str]:
         """Return a stream of the lines of new files in a folder.

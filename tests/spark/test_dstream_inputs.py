@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from pyspark.sql import SparkSession
 
 from spark_ext.dstream import StreamingContext
 from spark_ext.dstream.errors import BatchError, StreamArgumentError
+from spark_ext.dstream.events import ReceiverInfo
+from spark_ext.dstream.inputs.received import Segments
+from spark_ext.dstream.inputs.socket import SocketInput
 from spark_ext.dstream.listener import StreamingListener
 from spark_ext.dstream.ticks import ManualClock
 from spark_ext.errors import QueryError
@@ -193,3 +198,85 @@ def test_a_batch_of_files_that_failed_reads_the_same_and_a_restart_goes_on(progr
     assert program.batch() == ["b"]
     assert program.batch() == ["c"]
     assert program.batch() == []
+
+
+def written(program: Program) -> Segments:
+    node = next(node for node in program.ssc._graph.inputs() if isinstance(node, SocketInput))
+    assert node._segments is not None
+    return node._segments
+
+
+def until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(int(WAIT_S / 0.01)):
+        if condition():
+            return
+        pause.wait(0.01)
+    pytest.fail("nothing came")
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(WAIT_S)
+        yield listening
+
+
+def test_lines_of_a_socket_are_in_one_batch_each_also_after_a_failure_and_a_graceful_stop(
+    programs: Callable[..., Program], server: socket.socket, tmp_path: Path
+) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    class Hears(StreamingListener):
+        def onReceiverStarted(self, receiverStarted: Any) -> None:  # noqa: N802, N803 (Spark's)
+            heard.append(("started", receiverStarted.receiverInfo()))
+
+        def onReceiverError(self, receiverError: Any) -> None:  # noqa: N802, N803
+            heard.append(("error", receiverError.receiverInfo()))
+
+        def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N802, N803
+            heard.append(("stopped", receiverStopped.receiverInfo()))
+
+        def onBatchSubmitted(self, batchSubmitted: Any) -> None:  # noqa: N802, N803
+            heard.append(("rows", batchSubmitted.batchInfo().numRecords()))
+
+    def build(ssc: StreamingContext, program: Program) -> None:
+        ssc.addStreamingListener(Hears())
+        lines = ssc.socketTextStream("127.0.0.1", server.getsockname()[1])
+        program.watch(lines, lambda rdd: (rdd.getNumPartitions(), rdd.collect()))
+
+    program = programs(build, tmp_path / "checkpoint")
+    program.ssc.start()
+    connection, _ = server.accept()
+    assert program.batch() == (0, [])
+    connection.sendall("a\n\u00e9\nhal".encode())
+    until(lambda: written(program)._next + len(written(program)._open) > 0)
+    assert program.batch() == (1, ["a", "\u00e9"])
+    connection.sendall(b"f\n")
+    connection.close()  # it comes back at once: the backlog takes the connection
+    connection, _ = server.accept()
+    assert program.batch() == (1, ["half"])
+    before = written(program).plan({"to": 0})["to"]
+    connection.sendall(b"x\ny\n")
+    until(lambda: written(program).has_more({"to": before}))
+    program.fails = True
+    with pytest.raises(BatchError, match="as asked"):
+        program.batch()
+    program.ssc.stop(False)
+    connection.close()
+    program = programs(build, tmp_path / "checkpoint")
+    program.clock.advance(3_000)
+    program.ssc.start()
+    connection, _ = server.accept()
+    assert program.batch() == (1, ["x", "y"])
+    connection.sendall(b"last\nwords")
+    until(lambda: written(program).has_more({"to": before + 1}))
+    program.ssc.stop(False, stopGraceFully=True)
+    assert [lines for _, lines in program.seen[1:] if lines] == [["last", "words"]]
+    connection.close()
+    infos = [info for _, info in heard if isinstance(info, ReceiverInfo)]
+    assert {(info.streamId(), info.name(), info.executorId()) for info in infos} == {(0, "SocketReceiver", "driver")}
+    assert [what for what, _ in heard if what != "rows"] == ["started", "error", "stopped", "started", "stopped", "started", "stopped"]
+    error = next(info for what, info in heard if what == "error")
+    assert error.lastErrorMessage() == "Socket data stream had no more data"
+    assert [info for what, info in heard if what == "rows"][:4] == [0, 2, 1, 2]
