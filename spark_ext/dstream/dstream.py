@@ -16,17 +16,21 @@ from pyspark.resultiterable import ResultIterable
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.bridges import Bridges
 from spark_ext.dstream.columns.steps import FilterStep, FlatMapStep, MapStep, PartitionStep, Step
-from spark_ext.dstream.errors import StreamArgumentError
+from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.nodes import RowsNode, StepNode, TransformNode, UnionNode
 from spark_ext.dstream.rows import Rows, of_rdd
 from spark_ext.dstream.state.keyed import checked_partitions
+from spark_ext.dstream.state.mapped import MappedNode, SnapshotNode
+from spark_ext.dstream.state.reduced_window import ReducedWindowNode
+from spark_ext.dstream.state.spec import StateSpec
 from spark_ext.dstream.state.update import UpdateNode
+from spark_ext.dstream.state.windows import WindowNode, checked_window
 
 if TYPE_CHECKING:
     from spark_ext.dstream.context import StreamingContext
 
-__all__ = ["DStream", "TransformedDStream"]
+__all__ = ["DStream", "MapWithStateDStream", "TransformedDStream"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -55,6 +59,7 @@ class DStream(Bridges, Generic[T_co]):
 
     def setName(self, name: str) -> DStream[T_co]:
         """Give the stream the name by which the checkpoint knows it; default is its kind and ordinal."""
+        self._ssc._graph.check_open()
         self._node.name = name
         return self
 
@@ -200,30 +205,41 @@ class DStream(Bridges, Generic[T_co]):
 
     def persist(self: DStream[T], storageLevel: StorageLevel) -> DStream[T]:
         """Keep the rows of each batch once they are computed, as long as they are remembered."""
+        self._check_settable("storage level")
         self.is_cached = True
         self._node.storage_level = storageLevel
         return self
 
     def checkpoint(self: DStream[T], interval: float) -> DStream[T]:
         """Accept Spark's request; nothing here depends on earlier batches but through the checkpoint, which is written each batch."""
+        self._check_settable("checkpoint interval")
         self.is_checkpointed = True
         return self
 
     def slice(self, begin: datetime | float, end: datetime | float) -> list[RDD[T_co]]:
         """Return the RDDs from `begin` to `end`, both included, that are still remembered."""
         engine = self._ssc._engine
-        if engine is None:
-            raise StreamArgumentError(
-                "slice", "stream", self._node.site, expected="a program that runs", got="one that has not been started",
-                why="it has not been initialized", todo="call it from an output operation, or after start()",
-            )  # fmt: skip
+        if engine is None or self._node not in self._ssc._graph.order():
+            raise StreamStateError(
+                "slice",
+                "stream",
+                self._node.site,
+                expected="a stream that an output operation needs, of a program that runs",
+                got="one that is not needed" if engine is not None else "one that has not been started",
+                why=f"{self._node.name} has not been initialized",
+                todo="call it after start(), on what an output operation goes back to",
+            )
         return [rows.rdd() for rows in engine.remembered(self._node, _ms(begin), _ms(end))]
 
     # Windows.
 
     def window(self, windowDuration: float, slideDuration: float | None = None) -> DStream[T_co]:
-        """Return the elements of the last `windowDuration` seconds, each `slideDuration` seconds."""
-        raise NotImplementedError
+        """Return the elements of the last `windowDuration` seconds, each `slideDuration` seconds (default: this stream's slide).
+
+        Both are multiples of this stream's slide.
+        """
+        window_ms, slide_ms = self._validate_window_param(windowDuration, slideDuration, "window")
+        return DStream(self._ssc._graph.add(WindowNode(self._node, window_ms, slide_ms)), self._ssc)
 
     def reduceByWindow(
         self: DStream[T],
@@ -252,7 +268,16 @@ class DStream(Bridges, Generic[T_co]):
         self: DStream[tuple[K, V]], windowDuration: float, slideDuration: float, numPartitions: int | None = None
     ) -> DStream[tuple[K, Iterable[V]]]:
         """Return one pair per key, with its values in the window."""
-        raise NotImplementedError
+        grouped = self.mapValues(
+            lambda value: [value]
+        ).reduceByKeyAndWindow(
+            lambda a, b: a.extend(b) or a,  # type: ignore[func-returns-value]  # `a` is this call's own, nobody else has it
+            lambda a, b: a[len(b) :],
+            windowDuration,
+            slideDuration,
+            numPartitions,
+        )
+        return grouped.mapValues(ResultIterable)
 
     def reduceByKeyAndWindow(
         self: DStream[tuple[K, V]],
@@ -263,8 +288,38 @@ class DStream(Bridges, Generic[T_co]):
         numPartitions: int | None = None,
         filterFunc: Callable[[tuple[K, V]], bool] | None = None,
     ) -> DStream[tuple[K, V]]:
-        """Return one pair per key, its values in the window put together by `func`."""
-        raise NotImplementedError
+        """Return one pair per key, its values in the window put together by `func`.
+
+        With an inverse, and a window of five slides or more, a result is made from the one before: ``invFunc(value, what left)``,
+        then ``func(value, what entered)``, called for these keys only. A key that is not in the window any more then stays with
+        what is left of its value, unless `filterFunc` is false for the pair. Otherwise each result is made of all batches in
+        the window, each reduced once.
+
+        Parameters
+        ----------
+        func : callable
+            Associative; called in the order of time.
+        invFunc : callable or None
+            Takes its second argument out of the first. Needs a checkpoint directory.
+        windowDuration, slideDuration : float
+            Seconds, multiples of this stream's slide; `slideDuration` is that slide by default.
+        numPartitions : int, optional
+            Default: what the checkpoint has, else `defaultParallelism`.
+        filterFunc : callable, optional
+            Of a pair; used with `invFunc` only, for pairs that are new or changed.
+        """
+        window_ms, slide_ms = self._validate_window_param(windowDuration, slideDuration, "reduceByKeyAndWindow")
+        node = ReducedWindowNode(
+            self._node,
+            func,
+            invFunc or None,
+            filterFunc or None,
+            window_ms=window_ms,
+            slide_ms=slide_ms,
+            partitions=checked_partitions(numPartitions, "reduceByKeyAndWindow"),
+            default_partitions=self._sc.defaultParallelism,
+        )
+        return DStream(self._ssc._graph.add(node), self._ssc)
 
     # State.
 
@@ -289,6 +344,21 @@ class DStream(Bridges, Generic[T_co]):
         initial = initialRDD if isinstance(initialRDD, RDD) else self._sc.parallelize(list(initialRDD)) if initialRDD else None
         node = UpdateNode(self._node, updateFunc, partitions, self._sc.defaultParallelism, initial)
         return DStream(self._ssc._graph.add(node), self._ssc)
+
+    def mapWithState(self: DStream[tuple[K, V]], spec: StateSpec) -> MapWithStateDStream[Any]:
+        """Return what the function of `spec` makes of each value and the state of its key; None is left out.
+
+        Spark has it for Scala and Java. A key that times out does so in the first batch that is late enough; Spark waits for its
+        next checkpoint.
+        """
+        if not isinstance(spec, StateSpec):
+            raise StreamArgumentError(
+                "define", "stream", "mapWithState", expected="a StateSpec", got=repr(spec), todo="make one by StateSpec.function(f)"
+            )
+        initial = self._sc.parallelize(spec._initial) if isinstance(spec._initial, list) else spec._initial
+        node = MappedNode(self._node, spec, self._sc.defaultParallelism, initial)
+        self._ssc._graph.add(node)
+        return MapWithStateDStream(node, self._ssc)
 
     # Out.
 
@@ -323,9 +393,24 @@ class DStream(Bridges, Generic[T_co]):
 
     # Inside.
 
+    def _check_settable(self, what: str) -> None:
+        if self._ssc._graph.state != "initialized":
+            raise StreamStateError(
+                "change",
+                "stream",
+                self._node.site,
+                expected="a context that has not been started",
+                got=f"one that is {self._ssc._graph.state}",
+                why=f"Cannot change {what} of a DStream after streaming context has started",
+                todo="call it before start()",
+            )
+
     @property
     def _slideDuration(self) -> float:
         return self._node.slide_ms / 1000.0
+
+    def _validate_window_param(self, window: float, slide: float | None, kind: str = "window") -> tuple[int, int]:
+        return checked_window(window, slide, self._node, kind)
 
     def _then(self, step: Step, kind: str, keeps_places: bool) -> TransformedDStream[Any]:
         node = StepNode(self._node, step, kind=kind, keeps_places=keeps_places)
@@ -347,10 +432,20 @@ class DStream(Bridges, Generic[T_co]):
         self._ssc._graph.add_output(self._node, run, kind)
 
 
+class MapWithStateDStream(DStream[T_co]):
+    """What `mapWithState` gave."""
+
+    _node: MappedNode
+
+    def stateSnapshots(self) -> DStream[tuple[Any, Any]]:
+        """Return ``(key, state)`` of all keys after each batch."""
+        return DStream(self._ssc._graph.add(SnapshotNode(self._node)), self._ssc)
+
+
 class TransformedDStream(DStream[T_co]):
     """A stream made of one other stream without looking at other batches."""
 
 
 def _ms(given: datetime | float) -> int:
     seconds = time.mktime(given.timetuple()) + given.microsecond / 1e6 if isinstance(given, datetime) else given
-    return int(round(seconds * 1000))
+    return round(seconds * 1000)

@@ -11,12 +11,15 @@ A batch that is tried again reads the state before it, which is still there, and
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
 from pyspark import RDD
+from pyspark.core.rdd import Partitioner, portable_hash
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.columns.blocks import Block, decode
@@ -24,8 +27,8 @@ from spark_ext.dstream.columns.exchange import placed
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
+from spark_ext.dstream.state.notes import left_content
 from spark_ext.dstream.store import Store
-from spark_ext.errors import StateError
 
 __all__ = ["Files", "KeyedNode", "Task", "checked_partitions"]
 
@@ -42,25 +45,8 @@ class Files:
     time_ms: int
 
     def read(self, partition: int) -> bytes:
-        """Return the file of one partition.
-
-        Raises
-        ------
-        StateError
-            It is not there.
-        """
-        content = self.store.read(self.stream, self.time_ms, partition)
-        if content is None:
-            raise StateError(
-                "read",
-                "state of stream",
-                self.stream,
-                expected=f"partition {partition} of the batch at {self.time_ms} ms",
-                got="no file",
-                why="state is kept for the batch that reads it, and as long as the stream remembers",
-                todo="use an RDD of state within its batch, or let remember() keep it longer; if nobody did, restore the checkpoint",
-            )
-        return content
+        """Return the file of one partition; a StateError if it is not there."""
+        return left_content(self.store, self.stream, self.time_ms, partition)
 
     def write(self, partition: int, content: bytes) -> None:
         """Write the file of one partition."""
@@ -93,7 +79,8 @@ class KeyedNode(Node):
         self._initial = initial
 
     def shape(self) -> dict[str, Any]:  # noqa: D102 (Node's)
-        return {"partitions": self.partitions}
+        # Where keys are, and the hashes of keys, depend on both.
+        return {"partitions": self.partitions, "hash": f"{sys.hash_info.algorithm} {os.environ.get('PYTHONHASHSEED', '0')}"}
 
     def restore(self, shape: dict[str, Any]) -> None:  # noqa: D102 (Node's)
         if not self._is_given:
@@ -102,14 +89,16 @@ class KeyedNode(Node):
     def needed_from(self, time_ms: int) -> int:  # noqa: D102 (Node's)
         return time_ms - max(self.slide_ms, self.remember_ms)
 
+    def stores(self, time_ms: int) -> dict[str, int]:  # noqa: D102 (Node's)
+        return {self.name: self.needed_from(time_ms), self.name + INITIAL: time_ms}
+
     def keep(self, batch: Batch) -> None:  # noqa: D102 (Node's)
         if not batch.is_due(self):
             return
-        batch.store.drop(self.name + INITIAL, before_ms=batch.time_ms)
         rows = batch.rows(self.parents[0])
         before = self._before(batch)
         if rows is None and not self.goes_on_without_rows:
-            if before is not None and before.stream == self.name:
+            if before is not None:
                 self._run(batch, None, before, lambda state, _: state)
             return
         self._run(batch, rows, before or self._begun(batch), self.task(batch))
@@ -130,15 +119,18 @@ class KeyedNode(Node):
         """Tell whether there is a state of this batch."""
         return batch.time_ms in batch.store.times(self.name)
 
-    def read(self, batch: Batch, pick: Callable[[bytes], bytes]) -> Rows:
-        """Return as rows the encoded block that `pick` finds in each partition's file."""
+    def read(self, batch: Batch, pick: Callable[[bytes], bytes], *, by_key: bool) -> Rows:
+        """Return as rows the encoded block that `pick` finds in each partition's file; `by_key`: of pairs where their keys belong."""
         files = self.files(batch)
 
         def run(index: int, _: Iterable[Any]) -> Iterator[bytes]:
             yield pick(files.read(index))
 
         numbers = batch.context.parallelize(range(self.partitions), self.partitions)
-        return of_blocks(numbers.mapPartitionsWithIndex(run))
+        blocks = numbers.mapPartitionsWithIndex(run)
+        if by_key:
+            blocks.partitioner = Partitioner(self.partitions, portable_hash)
+        return of_blocks(blocks)
 
     def _before(self, batch: Batch) -> Files | None:
         time_ms = batch.time_ms - self.slide_ms
