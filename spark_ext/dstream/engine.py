@@ -157,7 +157,10 @@ class Engine:
             with self._changed:
                 while not self._is_drained and self._is_running():
                     self._changed.wait(POLL_S)
-        self._query.stop()
+        if self._query.stop() and self._last is not None:
+            for node in self._graph.inputs():
+                if node.name in self._last.inputs:
+                    node.ended(self._last.inputs[node.name])
 
     def is_inside(self) -> bool:
         """Tell whether the caller is a function of the program that is being called by a batch, or a listener."""

@@ -122,6 +122,9 @@ class InputNode(Node):
     def finished(self, planned: Any) -> None:
         """Take note that the batch of this plan is done and committed."""
 
+    def ended(self, planned: Any) -> None:
+        """Take note that the program has been stopped, behind the batch of this plan, which is done and committed."""
+
     def stop(self, *, graceful: bool) -> None:
         """End receiving; called once. Graceful: what has been received is planned by one more batch."""
 

@@ -7,8 +7,9 @@ down before it runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Final
 
 from pyarrow import fs
@@ -16,13 +17,14 @@ from pyspark import SparkContext, StorageLevel
 from pyspark.core.rdd import RDD, PipelinedRDD
 
 from spark_ext.dstream.batch import Batch
+from spark_ext.dstream.closures import users_functions
 from spark_ext.dstream.columns.blocks import decode, unpack
 from spark_ext.dstream.graph import InputNode
 from spark_ext.dstream.inputs.kafka_params import Begin, KafkaParams
 from spark_ext.dstream.inputs.kafka_reading import Elements, Reading
 from spark_ext.dstream.inputs.kafka_words import OffsetRange
-from spark_ext.dstream.rows import Rows
-from spark_ext.kafka.offsets import Document, Range, Seen
+from spark_ext.dstream.rows import Reader, Rows
+from spark_ext.kafka.offsets import Document, Range, Seen, check_ids
 from spark_ext.kafka.options import Place, SourceOptions
 from spark_ext.kafka.planner import Planner
 from spark_ext.paths import file_system
@@ -35,8 +37,8 @@ FIRST: Final = "first.json"  # where a new checkpoint starts
 class KafkaRDD(PipelinedRDD[Any, Any]):
     """The records of some ranges; partition ``i`` holds those of ``offsetRanges()[i]``, in the order of their offsets."""
 
-    def __init__(self, blocks: RDD[bytes], ranges: Sequence[Range]) -> None:
-        super().__init__(blocks, lambda _, encoded: (element for one in encoded for element in unpack(decode(one))), True)
+    def __init__(self, base: RDD[Any], read: Reader, ranges: Sequence[Range]) -> None:
+        super().__init__(base, lambda index, content: chain.from_iterable(map(unpack, read(index, content))), True)
         self._ranges = [OffsetRange(one.topic, one.partition, one.first, one.end) for one in ranges]
 
     def offsetRanges(self) -> list[OffsetRange]:
@@ -47,25 +49,23 @@ class KafkaRDD(PipelinedRDD[Any, Any]):
 class KafkaRows(Rows):
     """Rows right out of Kafka: their RDD knows its ranges."""
 
-    def __init__(self, blocks: RDD[bytes], ranges: Sequence[Range]) -> None:
-        super().__init__(blocks, is_blocks=True)
-        self.ranges = tuple(ranges)
+    def __init__(self, base: RDD[Any], ranges: Sequence[Range], read: Reader) -> None:
+        super().__init__(base, is_blocks=True, read=read)
+        self._ranges, self._reader = ranges, read
 
     def rdd(self) -> RDD[Any]:  # noqa: D102 (Rows')
         if self._rdd is None:
-            self._rdd = KafkaRDD(self.base, self.ranges)
+            self._rdd = KafkaRDD(self.base, self._reader, self._ranges)
         return self._rdd
 
     def persisted(self, level: StorageLevel) -> Rows:  # noqa: D102 (Rows')
-        return KafkaRows(self.blocks().persist(level), self.ranges)
+        return KafkaRows(self.blocks().persist(level), self._ranges, lambda _, blocks: map(decode, blocks))
 
 
 def kafka_rows(context: SparkContext, ranges: Sequence[Range], reading: Reading) -> KafkaRows:
     """Return the rows of ranges, one partition each, in this order."""
-    if not ranges:
-        return KafkaRows(context.emptyRDD(), ())
-    blocks = context.parallelize(range(len(ranges)), len(ranges)).mapPartitionsWithIndex(lambda index, _: reading.blocks(ranges[index]))
-    return KafkaRows(blocks, ranges)
+    places = context.parallelize(range(len(ranges)), len(ranges)) if ranges else context.emptyRDD()
+    return KafkaRows(places, ranges, lambda index, _: reading.blocks(ranges[index]))
 
 
 class KafkaInput(InputNode):
@@ -104,6 +104,7 @@ class KafkaInput(InputNode):
             _write(folder, self._first)
             return
         known = Document.from_json(planned["until"]).ids
+        check_ids(known, seen.ids)
         added = {topic: id_ for topic, id_ in seen.ids.items() if topic not in known}
         if added:
             offsets = self._beginning(seen).offsets
@@ -160,6 +161,12 @@ class KafkaInput(InputNode):
         self._planner.close()
         if self._group is not None:
             self._group.close()
+
+    def ended(self, planned: Any) -> None:  # noqa: D102 (InputNode's)
+        self.finished(planned)
+
+    def functions(self) -> Iterable[Any]:  # noqa: D102 (Node's)
+        return users_functions(self._elements)
 
     def _begun(self, planned: Any | None) -> Document:
         if planned is None:

@@ -1,6 +1,6 @@
 """Read the ranges of a batch in the workers: records in columns from the client's buffers, blocks out; nothing of it in the JVM.
 
-Flows in: `Range`, one per partition of the RDD. Flows out: encoded blocks, in the order of offsets.
+Flows in: `Range`, one per partition of the RDD. Flows out: blocks, in the order of offsets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-from spark_ext.dstream.columns.blocks import BLOCK_ROWS, Block, encode, packed
+from spark_ext.dstream.columns.blocks import BLOCK_ROWS, Block, packed
 from spark_ext.dstream.inputs.kafka_words import DeadRecord, KafkaMessageAndMetadata, utf8_decoder
 from spark_ext.errors import EngineError
 from spark_ext.ingest.records import Records
@@ -143,8 +143,8 @@ class Reading:
     partitions: int
     elements: Elements
 
-    def blocks(self, at: Range) -> Iterator[bytes]:
-        """Yield the elements of a range as encoded blocks.
+    def blocks(self, at: Range) -> Iterator[Block]:
+        """Yield the elements of a range, in the order of their offsets.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class Reading:
         if at.first < at.end:
             fetcher = fetcher_for(fetch_settings(self.options, self.partitions), at.topic, at.partition, at.first)
             may_lose = self.options.on_lost == "record"
-            yield from map(encode, read_range(fetcher, at, _Rows(self.elements), may_lose=may_lose, max_rows=BLOCK_ROWS))
+            yield from read_range(fetcher, at, _Rows(self.elements), may_lose=may_lose, max_rows=BLOCK_ROWS)
         settle()
 
 
