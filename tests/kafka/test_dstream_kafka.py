@@ -258,7 +258,7 @@ def test_groups_show_finished_batches_or_what_the_program_commits(spark: SparkSe
     def define(ssc: StreamingContext) -> None:
         by_itself = params(broker, **{"group.id": "ds-auto", "enable.auto.commit": "true"})
         KafkaUtils.createDirectStream(ssc, ["ds-group"], by_itself).foreachRDD(lambda rdd: None)
-        asked = KafkaUtils.createDirectStream(ssc, ["ds-group"], params(broker, **{"group.id": "ds-asked"}))
+        asked = KafkaUtils.createDirectStream(ssc, ["ds-group"], params(broker, **{"group.id": "ds-asked"})).cache()
         streams.append(asked)
         asked.foreachRDD(lambda rdd: asked.commitAsync(rdd.offsetRanges()[:1]))
         streams.append(KafkaUtils.createDirectStream(ssc, ["ds-group"], params(broker)))
@@ -272,6 +272,21 @@ def test_groups_show_finished_batches_or_what_the_program_commits(spark: SparkSe
     assert committed(broker, "ds-asked", "ds-group", 2) == [3, None]
     with pytest.raises(StreamArgumentError, match=r"no group\.id in kafkaParams"):
         streams[1].commitAsync([OffsetRange("ds-group", 0, 0, 1)])
+
+
+def test_news_begin_a_batch_where_nobody_waits_for_the_clock(spark: SparkSession, broker: Broker) -> None:
+    broker.create_topic("ds-news")
+    found: list[Any] = []
+    ssc = StreamingContext(spark.sparkContext, 3600, pace="asap")
+    KafkaUtils.createDirectStream(ssc, ["ds-news"], params(broker)).foreachRDD(lambda rdd: found.append(rdd.values().collect()))
+    ssc.start()
+    try:
+        for n in range(2):
+            send(broker, "ds-news", (0, None, str(n)))
+            assert ssc.awaitBatches(n + 1, 100)
+    finally:
+        ssc.stop(False)
+    assert found == [["0"], ["1"]]
 
 
 def test_only_committed_transactions_are_read_unless_asked(spark: SparkSession, broker: Broker) -> None:
@@ -306,6 +321,8 @@ SHOTS = StructType(
 def test_typed_columns_come_as_tuples_and_dead_records_beside_them(spark: SparkSession, broker: Broker) -> None:
     broker.create_topic("ds-typed")
     send(broker, "ds-typed", (0, "k", '{"player": "ann", "hits": 3, "far": 1.5}'), (0, "x", "{"), (0, None, '{"player": "bo"}'))
+    broker.create_topic("ds-good")
+    send(broker, "ds-good", (0, None, '{"player": "cy", "hits": 1}'), (0, None, '{"far": -0.5, "player": "di"}'))
     found: dict[str, list[Any]] = {}
 
     def note(name: str) -> Callable[[Any], None]:
@@ -318,6 +335,8 @@ def test_typed_columns_come_as_tuples_and_dead_records_beside_them(spark: SparkS
             ssc, ["ds-typed"], params(broker), format=JsonFormat(SHOTS), columns=["hits"], where=[("hits", ">", 0)], on_dead="give"
         )
         hits.filter(lambda one: isinstance(one, tuple)).foreachRDD(note("hits"))
+        good = KafkaUtils.createDirectStream(ssc, ["ds-good"], params(broker), format=JsonFormat(SHOTS))
+        good.toDF(SHOTS).foreachBatch(lambda frame: found.update(rows=frame.collect(), types=frame.dtypes))
 
     with running(spark, define) as program:
         program.batch()
@@ -326,6 +345,8 @@ def test_typed_columns_come_as_tuples_and_dead_records_beside_them(spark: SparkS
     assert isinstance(dead, DeadRecord)
     assert (dead.topic, dead.partition, dead.offset, dead.key, dead.value) == ("ds-typed", 0, 1, b"x", b"{")
     assert found["hits"] == [(3,)]
+    assert found["rows"] == [("cy", 1, None), ("di", None, -0.5)]
+    assert found["types"] == [("player", "string"), ("hits", "int"), ("far", "double")]
 
     def strict(ssc: StreamingContext) -> None:
         KafkaUtils.createDirectStream(ssc, ["ds-typed"], params(broker), format=JsonFormat(SHOTS)).foreachRDD(lambda rdd: rdd.count())
