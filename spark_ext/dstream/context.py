@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Collection
 from numbers import Real
 from typing import Any, Literal, TypeVar
@@ -61,6 +62,7 @@ class StreamingContext:
     """
 
     _activeContext: StreamingContext | None = None
+    _madeLast: weakref.ref[StreamingContext] | None = None
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class StreamingContext:
         self._continues = False
         self._forget: Collection[str] = ()
         self._engine: Engine | None = None
+        StreamingContext._madeLast = weakref.ref(self)
         self._changing = threading.Lock()  # start or stop
         self._started_at = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import os
 import socket
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from spark_ext.dstream import StreamingContext
+from spark_ext.dstream.dstream import DStream
 from spark_ext.dstream.errors import BatchError, StreamArgumentError
 from spark_ext.dstream.events import ReceiverInfo
+from spark_ext.dstream.inputs.frames import FrameInput
 from spark_ext.dstream.inputs.received import Segments
 from spark_ext.dstream.inputs.socket import SocketInput
 from spark_ext.dstream.listener import StreamingListener
+from spark_ext.dstream.store import Store
 from spark_ext.dstream.ticks import ManualClock
 from spark_ext.errors import QueryError
 
@@ -280,3 +285,85 @@ def test_lines_of_a_socket_are_in_one_batch_each_also_after_a_failure_and_a_grac
     error = next(info for what, info in heard if what == "error")
     assert error.lastErrorMessage() == "Socket data stream had no more data"
     assert [info for what, info in heard if what == "rows"][:4] == [0, 2, 1, 2]
+
+
+def frames(program: Program) -> FrameInput:
+    return next(node for node in program.ssc._graph.inputs() if isinstance(node, FrameInput))
+
+
+def test_a_streaming_frame_is_tuples_exactly_once_also_after_a_failure_and_a_restart(
+    spark: SparkSession, programs: Callable[..., Program], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    def build(ssc: StreamingContext, program: Program) -> None:
+        lines = spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
+        number = "try_cast(try_element_at(split(value, ' '), 2) as {})"
+        word = F.split("value", " ")[0]
+        typed = lines.select(word, F.expr(number.format("int")), F.expr(number.format("float")), F.encode(word, "utf-8"))
+        one = DStream.from_dataframe(typed)
+        other = DStream.from_dataframe(lines.select(F.expr("try_cast(value as date)"), F.array(F.lit(1), F.lit(2))), ssc).filter(
+            lambda row: row[0]
+        )
+        program.watch(one.union(other), lambda rdd: sorted(rdd.collect(), key=repr))
+        program.watch(one.glom().map(len), lambda rdd: rdd.getNumPartitions())
+
+    def started(seconds: int) -> Program:
+        program = programs(build, tmp_path / "checkpoint")
+        program.clock.advance(seconds * 1_000)
+        program.ssc.start()
+        return program
+
+    def wait_for(program: Program, files: int) -> None:
+        ends = [node for node in program.ssc._graph.inputs() if isinstance(node, FrameInput)]
+        until(lambda: all(node._end() >= files for node in ends))
+
+    program = started(0)
+    program.batch()
+    assert program.seen == [[], 0]
+    put(folder, "a", "a 1\nb x\n", 1)
+    put(folder, "b", "2024-02-29\n", 2)
+    wait_for(program, 2)
+    program.batch()
+    day = datetime.date(2024, 2, 29)
+    text = "2024-02-29"
+    assert program.seen[-2] == sorted(
+        [("a", 1, 1.0, b"a"), ("b", None, None, b"b"), (text, None, None, text.encode()), (day, [1, 2])], key=repr
+    )
+    assert program.seen[-1] == 2
+    put(folder, "c", "c 3\n", 3)
+    wait_for(program, 3)
+    program.fails = True
+    with pytest.raises(BatchError, match="as asked"):
+        program.batch()
+    program.ssc.stop(False)
+    put(folder, "d", "d 4\n", 4)
+    program = started(2)
+    program.batch()
+    assert program.seen[0] == [("c", 3, 3.0, b"c")]
+    wait_for(program, 4)
+    put(folder, "e", "e 5\n", 5)
+    wait_for(program, 5)
+    program.ssc.stop(False, stopGraceFully=True)
+    rest = [row for seen in program.seen[2:] if isinstance(seen, list) for row in seen]
+    assert sorted(rest) == [("d", 4, 4.0, b"d"), ("e", 5, 5.0, b"e")]
+    kept = Store(f"{program.ssc._engine._folder}/received/from_dataframe-0").times("rows")  # type: ignore[union-attr]
+    assert kept[0] >= 2  # what is done is removed
+
+
+def test_a_frame_that_fails_fails_the_next_batch_with_its_error(spark: SparkSession, programs: Callable[..., Program]) -> None:
+    def build(ssc: StreamingContext, program: Program) -> None:
+        rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+        program.watch(DStream.from_dataframe(rows.select(F.raise_error(F.lit("no such luck"))), ssc), lambda rdd: rdd.collect())
+
+    program = programs(build)
+    program.ssc.start()
+    until(frames(program)._has_failed)
+    with pytest.raises(BatchError, match="no such luck"):
+        program.batch()
+
+
+def test_only_streaming_frames_and_a_context(spark: SparkSession, programs: Callable[..., Program]) -> None:
+    with pytest.raises(StreamArgumentError, match="got a DataFrame that does not stream"):
+        programs(lambda ssc, _: DStream.from_dataframe(spark.range(1), ssc))

@@ -2,50 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 from py4j.java_gateway import JavaObject
 from pyspark import RDD, SparkContext
 from pyspark.serializers import NoOpSerializer
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.conversion import ArrowTableToRowsConversion
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+)
 
 from spark_ext.dstream.columns.blocks import Block
 from spark_ext.dstream.rows import Rows, of_blocks
 
-__all__ = ["frame_rows", "no_rows", "reading_session", "value_rows"]
+__all__ = ["message_rows", "no_rows", "reading_session", "tuple_rows", "value_rows"]
 
 ROWS: Final = 32_768  # per message: a column of strings ends at 2 GiB, which is 64 KiB per line
 SETTINGS: Final = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ROWS), "spark.sql.execution.arrow.useLargeVarTypes": "false"}
 
+SIMPLE: Final[Mapping[type[DataType], pa.DataType]] = {
+    BooleanType: pa.bool_(),
+    ByteType: pa.int64(),
+    ShortType: pa.int64(),
+    IntegerType: pa.int64(),
+    LongType: pa.int64(),
+    FloatType: pa.float64(),
+    DoubleType: pa.float64(),
+    StringType: pa.string(),
+    BinaryType: pa.binary(),
+}
+"""Types of columns that are columns in blocks too."""
+
 
 def reading_session(context: SparkContext) -> SparkSession:
-    """Return a new session of a context, in which `frame_rows` gives blocks of a good size."""
+    """Return a new session of a context, in which messages have a good size."""
     session = SparkSession(context).newSession()
     for key, value in SETTINGS.items():
         session.conf.set(key, value)
     return session
 
 
-def frame_rows(context: SparkContext, frame: JavaObject, schema: pa.Schema, block: Callable[[pa.RecordBatch], Block]) -> Rows:
+def message_rows(context: SparkContext, frame: JavaObject, block: Callable[[bytes], Block]) -> Rows:
     """Return the rows of a JVM Dataset, its partitions kept.
 
     Parameters
     ----------
     frame : JavaObject
-        A Dataset of `reading_session`.
-    schema : pyarrow.Schema
-        Of its rows; the messages come without one.
+        A Dataset.
     block : callable
-        Makes a block of a record batch, in the worker.
+        Makes a block of an Arrow message, in the worker.
     """
+    return of_blocks(RDD(frame.toArrowBatchRdd().toJavaRDD(), context, NoOpSerializer()), lambda _, messages: map(block, messages))
 
-    def read(_: int, messages: Iterable[bytes]) -> Iterator[Block]:
-        for message in messages:
-            yield block(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
 
-    return of_blocks(RDD(frame.toArrowBatchRdd().toJavaRDD(), context, NoOpSerializer()), read)
+def tuple_rows(frame: DataFrame) -> Rows:
+    """Return the rows of a DataFrame as tuples, its partitions kept.
+
+    Columns of simple types travel as columns; dates, decimals and nested values become what `DataFrame.collect` gives.
+    """
+    session = frame.sparkSession
+    large = session.conf.get("spark.sql.execution.arrow.useLargeVarTypes") == "true"
+    schema = frame.schema
+    arrow = to_arrow_schema(schema, timezone=session.conf.get("spark.sql.session.timeZone"), prefers_large_types=large)
+    kinds = [SIMPLE.get(type(field.dataType)) for field in schema]
+    names = [str(place) for place in range(len(kinds))]
+
+    def block(message: bytes) -> Block:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), arrow)
+        if not kinds or None in kinds:
+            found: list[Any] = ArrowTableToRowsConversion.convert(pa.Table.from_batches([batch]), schema, return_as_tuples=True)
+            return found
+        columns = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
+        return pa.StructArray.from_arrays(columns, names=names)
+
+    return message_rows(session.sparkContext, frame._jdf, block)  # noqa: SLF001 (no public way)
 
 
 def value_rows(session: SparkSession, values: JavaObject, kind: pa.DataType) -> Rows:
@@ -56,7 +99,8 @@ def value_rows(session: SparkSession, values: JavaObject, kind: pa.DataType) -> 
     encoders = jvm.org.apache.spark.sql.Encoders
     encoder = encoders.STRING() if kind == pa.string() else encoders.BINARY()
     frame = session._jsparkSession.createDataset(values.rdd(), encoder)  # noqa: SLF001 (no public way)
-    return frame_rows(context, frame, pa.schema([("value", kind)]), lambda batch: batch.column(0))
+    schema = pa.schema([("value", kind)])
+    return message_rows(context, frame, lambda message: pa.ipc.read_record_batch(pa.py_buffer(message), schema).column(0))
 
 
 def no_rows(context: SparkContext) -> Rows:

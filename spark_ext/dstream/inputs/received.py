@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from pyspark import SparkContext
 
 from spark_ext.dstream.columns.blocks import Block, decode, encode, pack
+from spark_ext.dstream.graph import InputNode
 from spark_ext.dstream.inputs.arrow import no_rows
 from spark_ext.dstream.rows import Rows, of_blocks
 from spark_ext.dstream.store import Store
 from spark_ext.errors import StateError
 
-__all__ = ["Segments", "segment_rows"]
+__all__ = ["ReceivingInput", "Segments", "segment_rows"]
 
 SEGMENTS: Final = "segments"
+
+
+class ReceivingInput(InputNode):
+    """A stream whose rows are written down before they are planned: ``{"from": i, "to": j, "rows": n, ...}``, i and j numbers.
+
+    Parameters
+    ----------
+    remembered_ms : callable
+        How long the context remembers the rows of a batch.
+    """
+
+    needs_shared_store = True
+
+    def __init__(self, slide_ms: int, *, remembered_ms: Callable[[], int]) -> None:
+        super().__init__(slide_ms)
+        self._remembered_ms = remembered_ms
+        self._kept: deque[int] = deque()  # where the batches begin that are remembered
+
+    def row_count(self, planned: Any) -> int:  # noqa: D102 (InputNode's)
+        return int(planned["rows"])
+
+    def finished(self, planned: Any) -> None:
+        """Remove what no batch that is remembered, and none that may be tried again, reads."""
+        self._kept.append(planned["from"])
+        remembered = -(-max(self.remember_ms, self._remembered_ms()) // self.slide_ms)
+        while len(self._kept) > remembered:
+            self._kept.popleft()
+        self.drop(self._kept[0])
+
+    @abstractmethod
+    def drop(self, before: int) -> None:
+        """Remove what has a lower number."""
 
 
 class Segments:

@@ -14,9 +14,8 @@ from pyspark import SparkContext
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.events import ReceiverInfo
-from spark_ext.dstream.graph import InputNode
 from spark_ext.dstream.inputs.lines import Allowance, Lines
-from spark_ext.dstream.inputs.received import Segments, segment_rows
+from spark_ext.dstream.inputs.received import ReceivingInput, Segments, segment_rows
 from spark_ext.dstream.listener import ListenerBus
 from spark_ext.dstream.rows import Rows
 
@@ -139,7 +138,7 @@ class Receiver:
         self._flushed_s = time.monotonic()
 
 
-class SocketInput(InputNode):
+class SocketInput(ReceivingInput):
     """Plans: ``{"from": i, "to": j, "rows": n}``, numbers of segments. A batch has all lines that came before it was planned.
 
     Guarantee: a line that has been written down, 200 ms after it came at the latest, is in exactly one batch, also after the
@@ -151,14 +150,11 @@ class SocketInput(InputNode):
         Of the input, for listeners.
     bus : ListenerBus
         Hears of the receiver, in the thread of the next batch.
-    remembered_ms : callable
-        How long the context remembers the rows of a batch.
     now_ms : callable
         The time, ms since 1970.
     """
 
     kind = "socketTextStream"
-    needs_shared_store = True
 
     def __init__(
         self,
@@ -172,26 +168,24 @@ class SocketInput(InputNode):
         remembered_ms: Callable[[], int],
         now_ms: Callable[[], int],
     ) -> None:
-        super().__init__(slide_ms)
+        super().__init__(slide_ms, remembered_ms=remembered_ms)
         self._context = context
         self._host = host
         self._port = int(port)
         self._number = number
         self._bus = bus
-        self._remembered_ms = remembered_ms
         self._now_ms = now_ms
         self._folder = ""
         self._segments: Segments | None = None
         self._receiver: Receiver | None = None
         self._heard: deque[tuple[str, str]] = deque()
-        self._kept: deque[int] = deque()  # first segments of the batches that are remembered
 
     def start(self, folder: str, planned: Any | None) -> None:  # noqa: D102 (InputNode's)
         conf = self._context._jsc.sc().conf()  # noqa: SLF001 (reads times as Spark does)
         self._folder = folder
         self._segments = Segments(folder, planned)
         if planned is not None:
-            self._segments.drop(planned["from"])
+            self.drop(planned["from"])
         self._receiver = Receiver(
             self._host,
             self._port,
@@ -210,18 +204,11 @@ class SocketInput(InputNode):
     def has_news(self, planned: Any | None) -> bool:  # noqa: D102 (InputNode's)
         return self._written().has_more(planned)
 
-    def row_count(self, planned: Any) -> int:  # noqa: D102 (InputNode's)
-        return int(planned["rows"])
-
     def compute(self, batch: Batch) -> Rows:  # noqa: D102 (Node's)
         return segment_rows(batch.context, self._folder, batch.plan.inputs[self.name])
 
-    def finished(self, planned: Any) -> None:
-        """Remove what no batch that is remembered, and none that may be tried again, reads."""
-        self._kept.append(planned["from"])
-        while len(self._kept) > 1 + max(self.remember_ms, self._remembered_ms()) // self.slide_ms:
-            self._kept.popleft()
-        self._written().drop(self._kept[0])
+    def drop(self, before: int) -> None:  # noqa: D102 (ReceivingInput's)
+        self._written().drop(before)
 
     def stop(self, *, graceful: bool) -> None:
         """End receiving; what has come is written down and is in the next batch, if need be after a restart."""
