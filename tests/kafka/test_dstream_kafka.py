@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -463,6 +464,11 @@ def test_mistakes_are_said_where_they_are_made(spark: SparkSession, broker: Brok
         KafkaUtils.createDirectStream(ssc, ["ds-words"], params(broker), columns=["a"])
     with pytest.raises(StreamArgumentError, match="no decoders and no messageHandler"):
         KafkaUtils.createDirectStream(ssc, ["ds-words"], params(broker), keyDecoder=None, format=JsonFormat(SHOTS))
+    lock = threading.Lock()
+    KafkaUtils.createDirectStream(ssc, ["ds-words"], params(broker), valueDecoder=lambda raw: (raw, lock)).pprint()
+    with pytest.raises(StreamArgumentError, match="lock"):
+        ssc.start()
+    ssc = StreamingContext(spark.sparkContext, 1, clock=ManualClock())
     KafkaUtils.createDirectStream(ssc, ["ds-nowhere"], params(broker)).pprint()
     with pytest.raises(BrokerUnavailableError, match="ds-nowhere"):
         ssc.start()

@@ -79,10 +79,13 @@ class Messages:
     def _elements(self, records: Records, at: Range) -> Iterator[Any]:
         keys, values = records.keys.to_arrow().to_pylist(), records.values.to_arrow().to_pylist()
         decoders = {"keyDecoder": self.key or _bytes, "valueDecoder": self.value or _bytes}
-        for offset, key, value in zip(records.offsets.tolist(), keys, values, strict=True):
-            with _Placed(at, offset):
-                element = self.handler(KafkaMessageAndMetadata(at.topic, at.partition, offset, key, value, **decoders))
-            yield element
+        offset = at.first
+        try:
+            for offset, key, value in zip(records.offsets.tolist(), keys, values, strict=True):
+                yield self.handler(KafkaMessageAndMetadata(at.topic, at.partition, offset, key, value, **decoders))
+        except Exception as error:
+            error.add_note(f"at record {_named(at, offset)}")
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +178,6 @@ class _Rows:
         return iter(())
 
 
-class _Placed:
-    """Notes at what a function raises which record it was about."""
-
-    def __init__(self, at: Range, offset: int) -> None:
-        self._at, self._offset = at, offset
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            error.add_note(f"at record {_named(self._at, self._offset)}")
-
-
 def struct_block(columns: list[pa.Array]) -> Block:
     """Return columns as a block of tuples; as a list if one of them is of a type that blocks do not have."""
     if any(column.type not in WIDER for column in columns):
@@ -214,10 +203,13 @@ def _texts(column: pa.Array, what: str, records: Records, at: Range) -> pa.Array
 
 
 def _pairs(keys: pa.Array, values: pa.Array, key: Decode, value: Decode, records: Records, at: Range) -> Iterator[tuple[Any, Any]]:
-    for offset, raw_key, raw_value in zip(records.offsets.tolist(), keys.to_pylist(), values.to_pylist(), strict=True):
-        with _Placed(at, offset):
-            pair = key(raw_key), value(raw_value)
-        yield pair
+    offset = at.first
+    try:
+        for offset, raw_key, raw_value in zip(records.offsets.tolist(), keys.to_pylist(), values.to_pylist(), strict=True):  # noqa: B007
+            yield key(raw_key), value(raw_value)
+    except Exception as error:
+        error.add_note(f"at record {_named(at, offset)}")
+        raise
 
 
 def _bytes(raw: bytes | None) -> bytes | None:
