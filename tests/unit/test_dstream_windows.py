@@ -12,8 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_ext.dstream.checks import check_program
 from spark_ext.dstream.columns.blocks import decode, encode, pack, unpack
+from spark_ext.dstream.errors import StreamArgumentError
+from spark_ext.dstream.graph import Graph
+from spark_ext.dstream.inputs.queue import QueueInput
+from spark_ext.dstream.state.reduced_window import ReducedWindowNode
 from spark_ext.dstream.state.window_kernel import filtered, folded, joined, turned
+from spark_ext.dstream.state.windows import checked_window
 
 Pairs = list[tuple[Any, Any]]
 BIG = 2**63 - 1
@@ -170,3 +176,46 @@ def test_the_sum_that_int64_has_no_room_for_is_pythons() -> None:
 def test_joined_and_filtered_keep_all_elements(rows: Pairs) -> None:
     assert unpack(joined([pack(rows), pack([]), pack([("z", 0)])])) == [*rows, ("z", 0)]
     assert unpack(filtered(pack(rows), lambda pair: pair[0] == "a")) == [pair for pair in rows if pair[0] == "a"]
+
+
+@pytest.mark.parametrize(
+    ("given_s", "match"),
+    [
+        ((3, 1), "windowDuration must be multiple of the parent dstream's slide \\(batch\\) duration \\(2000 ms\\)"),
+        ((4, 3), "slideDuration must be multiple of the parent dstream's slide \\(batch\\) duration \\(2000 ms\\)"),
+        ((0, 2), "expected windowDuration as a multiple of 2 s, at least one, got 0 s"),
+        ((-2, 2), "got -2 s; a window of no length"),
+        ((2, 0), "expected slideDuration .* got 0 s; .* one that does not move is never due"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(given_s: tuple[float, float], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        checked_window(*given_s, QueueInput([], 2000, one_at_a_time=True, default=None), "window")
+
+
+def test_durations_are_ms() -> None:
+    parent = QueueInput([], 500, one_at_a_time=True, default=None)
+    assert checked_window(1.5, None, parent, "window") == (1500, 500)
+    assert checked_window(3, 2.5, parent, "window") == (3000, 2500)
+
+
+@pytest.mark.parametrize(
+    ("inverse", "has_checkpoint", "is_local", "match"),
+    [
+        (operator.sub, False, True, "checkpoint directory has not been set"),
+        (None, False, True, None),
+        (None, False, False, "a temporary folder of the driver is not there for executors"),
+        (operator.sub, True, False, None),
+    ],
+)
+def test_what_a_window_needs_is_said_at_start(inverse: Any, has_checkpoint: bool, is_local: bool, match: str | None) -> None:
+    graph = Graph(1000)
+    parent = graph.add(QueueInput([], 1000, one_at_a_time=True, default=None))
+    lengths = {"window_ms": 5000, "slide_ms": 1000, "partitions": None, "default_partitions": 2}
+    node = graph.add(ReducedWindowNode(parent, operator.add, inverse, None, **lengths))
+    graph.add_output(node, lambda batch, rows: None, "pprint")
+    if match is None:
+        check_program(graph, has_checkpoint=has_checkpoint, is_local=is_local)
+        return
+    with pytest.raises(StreamArgumentError, match=match):
+        check_program(graph, has_checkpoint=has_checkpoint, is_local=is_local)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyspark import RDD, SparkContext
+from pyspark import SparkContext
 from pyspark.core.rdd import Partitioner, portable_hash
 
 from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
@@ -66,11 +66,11 @@ class Notes:
         return [(time_ms, note.rows, note) for time_ms, note in found if note is not None and note.rows is not None]
 
 
-def placed_by(rdd: RDD[Any]) -> str | None:
+def placed_by(rows: Rows) -> str | None:
     """Return the name of the function that placed keys in their partitions, None if none did."""
-    if rdd.partitioner is None:
+    if rows.base.partitioner is None or not rows.keeps_places:
         return None
-    function = rdd.partitioner.partitionFunc
+    function = rows.base.partitioner.partitionFunc
     return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 

@@ -3,7 +3,7 @@
 Picture: one partition, keys by ``portable_hash(key) % partitions``, so nothing moves but the batch's own rows.
 
     <name>/t-w-s+1 ... t-w     left       --+
-    <name>-result/t-s          last result  +--> <name>-result/t     read by whoever asks for it
+    <name>.result/t-s          last result  +--> <name>.result/t     read by whoever asks for it
     <name>/t-s+1 ... t         entered    --+
 
 The last result is used as `pyspark.streaming` uses it: with an inverse function, and when the window is at least five slides
@@ -16,20 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyspark import RDD
-
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.columns.blocks import Block, decode, encode
 from spark_ext.dstream.columns.combine import reduced
 from spark_ext.dstream.graph import Node
-from spark_ext.dstream.rows import Rows
+from spark_ext.dstream.rows import Rows, of_blocks
 from spark_ext.dstream.state.notes import PORTABLE_HASH, Note, Notes, laid, left_content
 from spark_ext.dstream.state.window_kernel import Function, KeepIf, filtered, folded, joined, turned
 from spark_ext.dstream.store import Store
 
 __all__ = ["ReducedWindowNode"]
 
-RESULT: Final = "-result"
+RESULT: Final = ".result"  # no stream has such a name
 INVERSE_FROM: Final = 5  # slides in a window; below, Spark reduces once rather than twice
 
 
@@ -100,7 +98,7 @@ class ReducedWindowNode(Node):
         counts: list[tuple[int, int]] = []
         if turn is not None or not (rows is None or is_known_empty):
             work = _Work(batch.store, self.name, batch.time_ms, turn)
-            counts = self._blocks(batch, None if is_known_empty else rows).mapPartitionsWithIndex(work.run).collect()
+            counts = self._reduced(batch, None if is_known_empty else rows).over_blocks(work.run).collect()
         entered = None if rows is None else tuple(count for count, _ in counts) or (0,) * self.partitions
         self._note(batch, self._rows, self.name, Note(entered))
         if batch.is_due(self):
@@ -114,10 +112,10 @@ class ReducedWindowNode(Node):
         files = [[(batch.time_ms, partition)] if rows else [] for partition, rows in enumerate(note.rows)]
         return laid(batch.context, batch.store, self.name + RESULT, files, PORTABLE_HASH)
 
-    def _blocks(self, batch: Batch, rows: Rows | None) -> RDD[bytes]:
+    def _reduced(self, batch: Batch, rows: Rows | None) -> Rows:
         if rows is not None:
-            return reduced(rows, self._function, self.partitions).blocks()
-        return batch.context.parallelize(range(self.partitions), self.partitions).mapPartitions(lambda _: iter(()))
+            return reduced(rows, self._function, self.partitions)
+        return of_blocks(batch.context.parallelize(range(self.partitions), self.partitions).mapPartitions(lambda _: iter(())))
 
     def _note(self, batch: Batch, notes: Notes, stream: str, note: Note) -> None:
         notes.write(batch.store, stream, batch.time_ms, note, needed_from_ms=self.needed_from(batch.time_ms))
@@ -189,9 +187,9 @@ class _Work:
     time_ms: int
     turn: _Turn | None
 
-    def run(self, index: int, blocks: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    def run(self, index: int, blocks: Iterable[Block]) -> Iterator[tuple[int, int]]:
         """Write the batch's rows, and the result if one is due; give how many rows each has."""
-        mine = joined(map(decode, blocks))
+        mine = joined(blocks)
         if len(mine):
             self.store.write(self.stream, self.time_ms, index, encode(mine))
         result: Block = []

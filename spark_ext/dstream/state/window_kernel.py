@@ -14,38 +14,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from spark_ext.dstream.columns.blocks import Block, pack, unpack
-from spark_ext.dstream.columns.known import reduction
+from spark_ext.dstream.columns import folds
+from spark_ext.dstream.columns.blocks import Block, pack, pair_columns, pair_objects, pair_of, unpack
+from spark_ext.dstream.columns.kernels import mapped
+from spark_ext.dstream.columns.keys import coded
+from spark_ext.dstream.columns.known import expression
 
 __all__ = ["Function", "KeepIf", "filtered", "folded", "joined", "turned"]
 
 Function: TypeAlias = Callable[[Any, Any], Any]
 KeepIf: TypeAlias = Callable[[tuple[Any, Any]], Any]
 Places: TypeAlias = npt.NDArray[np.int64]
-Kernel: TypeAlias = Callable[[pa.Array, pa.Array], pa.Array]
-
-KEYS: Final = (pa.int64(), pa.string(), pa.binary())  # equal as columns exactly when Python finds them equal
-NUMBERS: Final = (pa.int64(), pa.float64())
-KERNELS: Final[dict[Any, Kernel]] = {"add": pc.add_checked, "sub": pc.subtract_checked}
-INT64_MAX: Final = 2**63 - 1
+Columns: TypeAlias = tuple[pa.Array, pa.Array]
 
 
 def joined(blocks: Iterable[Block]) -> Block:
     """Return the elements of all blocks as one."""
     there = [block for block in blocks if len(block)]
-    if len(there) == 1:
-        return there[0]
-    arrays = _arrays(there)
+    arrays = _alike(there)
     if arrays:
-        return pa.concat_arrays(arrays)
-    return list(chain.from_iterable(map(unpack, there)))
+        return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+    return there[0] if len(there) == 1 else list(chain.from_iterable(map(unpack, there)))
 
 
 def filtered(block: Block, keep_if: KeepIf) -> Block:
@@ -61,22 +56,14 @@ def folded(blocks: Sequence[Block], function: Function) -> Block:
     Parameters
     ----------
     blocks : sequence of blocks of pairs
-        In the order of time.
+        In the order of time; each has a key once.
     function : callable
         ``function(so far, next)``; called once less than a key has values.
     """
     there = [block for block in blocks if len(block)]
     if len(there) < 2:
         return there[0] if there else []
-    whole = joined(there)
-    columns = _columns([whole])
-    summed = _summed(columns[0], function) if columns else None
-    if summed is not None:
-        return summed
-    found: dict[Any, Any] = {}
-    for key, value in unpack(whole):
-        found[key] = function(found[key], value) if key in found else value
-    return pack(list(found.items()))
+    return pack(joined(folds.folded(there, folds.Reducing(function), sends_on=False)))
 
 
 def turned(previous: Block, left: Block, entered: Block, function: Function, inverse: Function, keep_if: KeepIf | None = None) -> Block:
@@ -84,8 +71,8 @@ def turned(previous: Block, left: Block, entered: Block, function: Function, inv
 
     Guarantee: the same as ``inverse(value, left)`` for each key of `previous` that left with a value that is not None, then
     ``function(value, entered)`` for each that entered, then the new keys, then those of these pairs for which `keep_if` is
-    true; int64 that overflows becomes Python's int. No Arrow array and no element of `left` and `entered` is changed, unless a
-    function changes its arguments.
+    true. A function that is known works on columns, and is called where they are not exact. No Arrow array and no element of
+    `left` and `entered` is changed, unless a function changes its arguments.
 
     Parameters
     ----------
@@ -96,36 +83,30 @@ def turned(previous: Block, left: Block, entered: Block, function: Function, inv
     """
     if not len(left) and not len(entered):
         return previous
-    parts = [block for block in (previous, left, entered) if len(block)]
-    if columns := _columns(parts):
-        before, gone, new = (block if len(block) else columns[0][:0] for block in (previous, left, entered))
-        return _by_columns(before, gone, new, function, inverse, keep_if)
+    arrays = _alike([block for block in (previous, left, entered) if len(block)])
+    if arrays:
+        before, gone, new = (pair_columns(block if len(block) else arrays[0][:0]) for block in (previous, left, entered))
+        made = _by_columns(before, gone, new, function, inverse, keep_if) if before and gone and new else None
+        if made is not None:
+            return made
     return _by_objects(previous, left, entered, function, inverse, keep_if)
 
 
-def _arrays(blocks: Sequence[Block]) -> list[pa.Array]:
+def _alike(blocks: Sequence[Block]) -> list[pa.Array]:
     """Return the blocks if they are arrays of one type, else nothing."""
     arrays = [block for block in blocks if isinstance(block, pa.Array)]
     return arrays if len(arrays) == len(blocks) and len({array.type for array in arrays}) == 1 else []
 
 
-def _columns(blocks: Sequence[Block]) -> list[pa.Array]:
-    """Return the blocks if they are pairs of one type with keys that can be sought, else nothing."""
-    arrays = _arrays(blocks)
-    if not arrays or not pa.types.is_struct(arrays[0].type) or arrays[0].type.num_fields != 2 or arrays[0].type.field(0).type not in KEYS:
-        return []
-    return [] if any(array.field(0).null_count for array in arrays) else arrays
-
-
 def _by_objects(previous: Block, left: Block, entered: Block, function: Function, inverse: Function, keep_if: KeepIf | None) -> Block:
-    found = dict(unpack(previous))
+    found = dict(pair_objects(previous))
     touched = []
-    for key, value in unpack(left):
+    for key, value in pair_objects(left):
         if key in found:
             touched.append(key)
             if value is not None:
                 found[key] = inverse(found[key], value)
-    for key, value in unpack(entered):
+    for key, value in pair_objects(entered):
         touched.append(key)
         found[key] = function(found[key], value) if key in found else value
     if keep_if is not None:
@@ -136,105 +117,71 @@ def _by_objects(previous: Block, left: Block, entered: Block, function: Function
 
 
 def _by_columns(
-    previous: pa.Array, left: pa.Array, entered: pa.Array, function: Function, inverse: Function, keep_if: KeepIf | None
-) -> Block:
-    keys, values = previous.field(0), previous.field(1)
-    places = _places(keys, pa.concat_arrays([left.field(0), entered.field(0)]))
-    left_at, entered_at = places[: len(left)], places[len(left) :]
-    is_there, is_new = left_at >= 0, entered_at < 0
+    previous: Columns, left: Columns, entered: Columns, function: Function, inverse: Function, keep_if: KeepIf | None
+) -> Block | None:
+    """Return the result; None if keys cannot be told as columns."""
+    numbered = coded(pa.concat_arrays([previous[0], left[0], entered[0]]))
+    if numbered is None:
+        return None
+    values, count = previous[1], len(previous[0])  # whose keys are numbered 0, 1, ...
+    left_at, entered_at = np.split(numbered.codes[count:], [len(left[0])])
+    is_there, is_new = left_at < count, entered_at >= count
     touched, slots = np.unique(np.concatenate([left_at[is_there], entered_at[~is_new]]), return_inverse=True)
-    moves = _Moves(
-        values.take(pa.array(touched)),
-        slots[: int(is_there.sum())],
-        left.field(1).filter(pa.array(is_there)),
-        slots[int(is_there.sum()) :],
-        entered.field(1).filter(pa.array(~is_new)),
-    )
-    changed = moves.by_kernels(function, inverse)
+    left_slots, entered_slots = np.split(slots, [np.count_nonzero(is_there)])
+    taken, put = left[1].filter(pa.array(is_there)), entered[1].filter(pa.array(~is_new))
+    changed = _by_kernels(values.take(pa.array(touched)), left_slots, taken, entered_slots, put, function, inverse)
     if changed is None:
-        changed = pack(moves.by_calls(function, inverse))
-    added = entered.filter(pa.array(is_new))
-    goes = np.zeros(len(keys) + len(added), bool)
+        changed = pack(_by_calls(values.take(pa.array(touched)), left_slots, taken, entered_slots, put, function, inverse))
+    new_keys, added = (column.filter(pa.array(is_new)) for column in entered)
+    keys = pa.concat_arrays([previous[0], new_keys])
+
+    goes = np.zeros(len(keys), bool)
     if keep_if is not None:
-        at = np.concatenate([touched, np.arange(len(keys), len(goes))])
-        pairs = zip(unpack(keys.take(pa.array(touched))), unpack(changed), strict=True)
-        goes[at] = [not keep_if(pair) for pair in chain(pairs, unpack(added))]
+        at = np.concatenate([touched, np.arange(count, len(keys))])
+        pairs = zip(unpack(keys.take(pa.array(at))), chain(unpack(changed), unpack(added)), strict=True)
+        goes[at] = [not keep_if(pair) for pair in pairs]
     stays = np.flatnonzero(~goes)
-    if len(changed) and not (isinstance(changed, pa.Array) and changed.type == values.type):
-        objects = [*unpack(values), *unpack(added.field(1))]
+
+    if len(changed) and not _alike([changed, values]):
+        objects = unpack(pa.concat_arrays([values, added]))
         for place, value in zip(touched.tolist(), unpack(changed), strict=True):
             objects[place] = value
-        after = list(zip(unpack(pa.concat_arrays([keys, added.field(0)])), objects, strict=True))
+        after = list(zip(unpack(keys), objects, strict=True))
         return pack([after[place] for place in stays.tolist()])
-    source = np.arange(len(goes))
-    source[touched] = len(goes) + np.arange(len(touched))
-    chosen = pa.array(source[stays])
-    all_values = pa.concat_arrays([values, added.field(1), *([changed] if len(changed) else [])]).take(chosen)
-    all_keys = pa.concat_arrays([keys, added.field(0)])
-    if len(stays) < len(goes):
-        all_keys = all_keys.take(pa.array(stays))
-    return pa.StructArray.from_arrays([all_keys, all_values], names=["0", "1"])
+    source = np.arange(len(keys))
+    source[touched] = len(keys) + np.arange(len(touched))
+    all_values = pa.concat_arrays([values, added, *([changed] if len(changed) else [])])
+    return pair_of(keys.take(pa.array(stays)) if len(stays) < len(keys) else keys, all_values.take(pa.array(source[stays])))
 
 
-class _Moves:
-    """The values that change: which of them are left by what, then entered by what."""
-
-    def __init__(self, values: pa.Array, left_slots: Places, left: pa.Array, entered_slots: Places, entered: pa.Array) -> None:
-        self.values = values
-        self.left_slots, self.left = left_slots, left
-        self.entered_slots, self.entered = entered_slots, entered
-
-    def by_kernels(self, function: Function, inverse: Function) -> pa.Array | None:
-        """Return the values after it, as columns; None if the functions are not known or int64 is too small."""
-        put, take = KERNELS.get(reduction(function)), KERNELS.get(reduction(inverse))
-        if put is None or take is None or self.values.type not in NUMBERS:
-            return None
-        if self.values.null_count or self.left.null_count or self.entered.null_count:
-            return None
-        after = self.values.to_numpy().copy()
-        try:
-            after[self.left_slots] = take(pa.array(after[self.left_slots]), self.left).to_numpy()
-            after[self.entered_slots] = put(pa.array(after[self.entered_slots]), self.entered).to_numpy()
-        except pa.ArrowInvalid:
-            return None
-        return pa.array(after)
-
-    def by_calls(self, function: Function, inverse: Function) -> list[Any]:
-        """Return the values after it."""
-        after = list(unpack(self.values))
-        for slot, value in zip(self.left_slots.tolist(), unpack(self.left), strict=True):
-            if value is not None:
-                after[slot] = inverse(after[slot], value)
-        for slot, value in zip(self.entered_slots.tolist(), unpack(self.entered), strict=True):
-            after[slot] = function(after[slot], value)
-        return after
-
-
-def _places(keys: pa.Array, wanted: pa.Array) -> Places:
-    """Return for each wanted key where it is among `keys`, -1 if it is not."""
-    coded = wanted.dictionary_encode()
-    hits = pc.index_in(keys, value_set=coded.dictionary)
-    at = np.flatnonzero(hits.is_valid().to_numpy(zero_copy_only=False))
-    places = np.full(len(coded.dictionary), -1)
-    places[hits.drop_null().to_numpy()] = at
-    found: Places = places[coded.indices.to_numpy()]
-    return found
-
-
-def _summed(pairs: pa.Array, function: Function) -> pa.Array | None:
-    """Return the sums by key in the order of the rows; None if that is not asked for or int64 is too small."""
-    keys, values = pairs.field(0), pairs.field(1)
-    if reduction(function) != "add" or values.type not in NUMBERS or values.null_count:
+def _by_kernels(
+    values: pa.Array, left_slots: Places, left: pa.Array, entered_slots: Places, entered: pa.Array, function: Function, inverse: Function
+) -> pa.Array | None:
+    """Return the values that change as a column; None if a function is not known, or not exact here."""
+    take, put = expression(inverse, 2), expression(function, 2)
+    if take is None or put is None or values.null_count or left.null_count or entered.null_count:
         return None
-    coded = keys.dictionary_encode()
-    codes, numbers = coded.indices.to_numpy(), values.to_numpy()
-    if values.type == pa.int64():
-        largest = max(abs(int(numbers.min())), abs(int(numbers.max())))
-        if largest * int(np.bincount(codes).max()) > INT64_MAX:
+    after = values
+    for slots, operand, known in ((left_slots, left, take), (entered_slots, entered, put)):
+        if not len(slots):
+            continue
+        made = mapped(known, after.take(pa.array(slots)), operand)
+        if made is None or made.type != after.type or made.null_count:
             return None
-    is_first = np.zeros(len(codes), bool)
-    is_first[np.unique(codes, return_index=True)[1]] = True
-    sums = np.empty(len(coded.dictionary), numbers.dtype)
-    sums[codes[is_first]] = numbers[is_first]
-    np.add.at(sums, codes[~is_first], numbers[~is_first])  # one after the other, as Python's floats would be
-    return pa.StructArray.from_arrays([coded.dictionary, pa.array(sums)], names=["0", "1"])
+        source = np.arange(len(after))
+        source[slots] = len(after) + np.arange(len(slots))
+        after = pa.concat_arrays([after, made]).take(pa.array(source))
+    return after
+
+
+def _by_calls(
+    values: pa.Array, left_slots: Places, left: pa.Array, entered_slots: Places, entered: pa.Array, function: Function, inverse: Function
+) -> list[Any]:
+    """Return the values that change as the functions give them."""
+    after = list(unpack(values))
+    for slot, value in zip(left_slots.tolist(), unpack(left), strict=True):
+        if value is not None:
+            after[slot] = inverse(after[slot], value)
+    for slot, value in zip(entered_slots.tolist(), unpack(entered), strict=True):
+        after[slot] = function(after[slot], value)
+    return after

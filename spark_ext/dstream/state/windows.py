@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from spark_ext.dstream.batch import Batch
-from spark_ext.dstream.columns.blocks import decode, encode
+from spark_ext.dstream.columns.blocks import Block, encode
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows
@@ -74,9 +74,8 @@ class WindowNode(Node):
             return Note(None)
         if not rows.base.getNumPartitions():
             return Note(())
-        blocks = rows.blocks()
-        counts = blocks.mapPartitionsWithIndex(_writing(batch.store, self.name, batch.time_ms)).collect()
-        return Note(tuple(counts), placed_by(blocks))
+        counts = rows.over_blocks(_writing(batch.store, self.name, batch.time_ms)).collect()
+        return Note(tuple(counts), placed_by(rows))
 
 
 def checked_window(window_s: float, slide_s: float | None, parent: Node, kind: str) -> tuple[int, int]:
@@ -105,8 +104,8 @@ def checked_window(window_s: float, slide_s: float | None, parent: Node, kind: s
 
 
 def _writing(store: Store, stream: str, time_ms: int) -> Any:
-    def run(index: int, blocks: Iterable[bytes]) -> Iterator[int]:
-        block = joined(map(decode, blocks))
+    def run(index: int, blocks: Iterable[Block]) -> Iterator[int]:
+        block = joined(blocks)
         if len(block):
             store.write(stream, time_ms, index, encode(block))
         yield len(block)
