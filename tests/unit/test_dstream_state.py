@@ -23,12 +23,13 @@ WORDS = st.sampled_from(["", "a", "b", "ä", "\ud800"])
 MIXED = st.one_of(
     INTS, WORDS, st.booleans(), st.none(), st.sampled_from([0.0, -0.0, 1.0, 2.5]), st.binary(max_size=1), st.tuples(INTS, WORDS)
 )
-KEYS = st.sampled_from([INTS, st.sampled_from(["a", "b", "ä"]), st.binary(max_size=1), MIXED])
+FLOATS = st.sampled_from([0.0, -0.0, 1.0, 2.5])
+KEYS = st.sampled_from([INTS, st.sampled_from(["a", "b", "ä"]), st.binary(max_size=1), FLOATS, st.booleans(), st.tuples(INTS), MIXED])
 VALUES = st.one_of(INTS, WORDS, st.none(), st.lists(INTS, max_size=2), st.tuples(INTS, st.one_of(INTS, st.none())))
 BATCH = KEYS.flatmap(lambda keys: st.lists(st.tuples(keys, st.one_of(st.just(1), VALUES)), max_size=8))
 ONE_KIND = KEYS.flatmap(lambda keys: st.lists(st.lists(st.tuples(keys, INTS), max_size=8), max_size=5))
 BATCHES = st.one_of(st.lists(BATCH, max_size=5), ONE_KIND)
-EVENTS = settings(max_examples=200, deadline=None)
+EVENTS = settings(max_examples=150, deadline=None)
 
 
 @pytest.fixture(autouse=True, scope="module")
