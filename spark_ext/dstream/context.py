@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -124,7 +125,8 @@ class StreamingContext:
         """Return the context that has been started and not stopped, None if there is none."""
         active = cls._activeContext
         if active is not None and active._sc._jsc is None:  # Spark has been stopped below it
-            active._stop(False, False)
+            with contextlib.suppress(Exception):
+                active._stop(False, False)
         return cls._activeContext
 
     @classmethod

@@ -86,7 +86,7 @@ class Engine:
         self._plans = PlanLog(f"{folder}/plans")
         self._store = Store(f"{folder}/store")
         self._gate = Gate(clock, self._due_ms, self._has_news if pace == "asap" else None)
-        self._remembered = Remembered(graph.remember_ms)
+        self._remembered = Remembered(lambda: graph.remember_ms)
         self._begun = Begun(zero_ms=0)
         self._last: Plan | None = None
         self._started_ms = 0
@@ -157,10 +157,11 @@ class Engine:
             with self._changed:
                 while not self._is_drained and self._is_running():
                     self._changed.wait(POLL_S)
-        if self._query.stop() and self._last is not None:
+        last = self._last
+        if self._query.stop() and last is not None:
             for node in self._graph.inputs():
-                if node.name in self._last.inputs:
-                    node.ended(self._last.inputs[node.name])
+                if node.name in last.inputs:
+                    _told(node, lambda node=node: node.ended(last.inputs[node.name]))  # type: ignore[misc]
 
     def is_inside(self) -> bool:
         """Tell whether the caller is a function of the program that is being called by a batch, or a listener."""
@@ -329,10 +330,7 @@ class Engine:
             receives, self._receives = self._receives, False
         if receives:
             for node in self._graph.inputs():
-                try:
-                    node.stop(graceful=graceful)
-                except Exception:
-                    logging.getLogger(__name__).exception("%s did not stop", node.site)
+                _told(node, lambda node=node: node.stop(graceful=graceful))  # type: ignore[misc]
 
     def _release(self) -> None:
         """Let go of what outlives a query, once it has ended; may be called again."""
@@ -344,6 +342,14 @@ class Engine:
             logging.getLogger(__name__).debug("nothing to unpersist any more", exc_info=True)
         if self._remove is not None:
             self._remove()
+
+
+def _told(node: InputNode, work: Callable[[], None]) -> None:
+    """Tell an input of an end; what it raises does not keep the others from hearing of it."""
+    try:
+        work()
+    except Exception:
+        logging.getLogger(__name__).exception("%s did not end well", node.site)
 
 
 class _IsReported(logging.Filter):

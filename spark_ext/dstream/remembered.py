@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows
@@ -19,11 +19,11 @@ class Remembered:
 
     Parameters
     ----------
-    least_ms : int
-        How long each stream remembers at least.
+    least_ms : callable
+        How long each stream remembers at least; asked anew for each batch.
     """
 
-    def __init__(self, least_ms: int) -> None:
+    def __init__(self, least_ms: Callable[[], int]) -> None:
         self._least_ms = least_ms
         self._rows: dict[Node, dict[int, Rows]] = defaultdict(dict)
         self._lock = threading.Lock()
@@ -34,8 +34,9 @@ class Remembered:
             for node, rows in made.items():
                 if rows is not None:
                     self._rows[node][time_ms] = rows
+            least_ms = self._least_ms()
             for node, known in self._rows.items():
-                self._forget(node, known, time_ms - max(node.remember_ms, self._least_ms))
+                self._forget(node, known, time_ms - max(node.remember_ms, least_ms))
 
     def between(self, node: Node, begin_ms: int, end_ms: int) -> list[Rows]:
         """Return the rows of a stream at the times from begin to end, both included, that are remembered, in order."""
