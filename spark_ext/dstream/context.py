@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import sys
 import threading
 import uuid
 import weakref
@@ -84,6 +85,8 @@ class StreamingContext:
                 "make", "streaming context", "", expected="pace 'interval' or 'asap'", got=repr(pace), todo="choose one"
             )
         self._sc = sparkContext
+        if "PYSPARK_PYTHON" not in os.environ and str(sparkContext.master).startswith("local"):
+            sparkContext.pythonExec = sys.executable  # workers import this package; the first python3 in PATH may not have it
         self._graph = Graph(interval_ms)
         self._pace = pace
         self._clock = clock or WallClock()
