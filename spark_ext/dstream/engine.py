@@ -276,7 +276,7 @@ class Engine:
     def _keep(self, batch: Batch) -> None:
         for node in self._graph.keepers():
             for name, needed_ms in node.stores(batch.time_ms).items():
-                self._store.drop(name, before_ms=needed_ms)
+                self._store.drop(name, before_ms=needed_ms - self._graph.remember_ms)
             if any(batch.is_due(one) for one in (node, *node.parents)):
                 self._trying(batch.plan.number, batch.time_ms, node.site, lambda node=node: node.keep(batch))  # type: ignore[misc]
                 reach("in_keep", batch.plan.number)
