@@ -64,6 +64,7 @@ class Planner:
         self._planned = 0
         self._committing: Mapping[Any, Any] = {}
         self._shown: Document | None = None
+        self._owed: Document | None = None  # what is to be committed once the commit before it has come to an end
         self._initial: Document | None = None
         self._clock = None if options.clock is None else EventClock.from_json(json.loads(options.clock))
         self._tail: Tail | None = None
@@ -179,13 +180,11 @@ class Planner:
         """
         if self._options.group is None or done == self._shown:
             return
+        self._shown = self._owed = done
         self._reap(0)
-        places = [TopicPartition(*at, offset) for at, offset in done.offsets.items()]
-        asked = ConsumerGroupTopicPartitions(self._options.group, places)
-        self._committing = self.admin.client.alter_consumer_group_offsets([asked], request_timeout=GROUP_TIMEOUT_S)
-        self._shown = done
+        self._commit()
         if self._until is not None:
-            self._reap(GROUP_TIMEOUT_S)  # nobody may ask again in this run
+            self._settle()  # nobody may ask again in this run
 
     def check_group(self) -> None:
         """Refuse a group that may not be seen; other troubles with it pass, or are logged when they matter.
@@ -208,19 +207,33 @@ class Planner:
 
     def close(self) -> None:
         """Wait for the group's offsets and let the client go."""
-        self._reap(GROUP_TIMEOUT_S)
+        self._settle()
         self._admin = None
 
+    def _commit(self) -> None:
+        """Commit what is owed, but never beside another commit: the broker might take the two in any order."""
+        if self._options.group is None or self._owed is None or self._committing:
+            return
+        places = [TopicPartition(*at, offset) for at, offset in self._owed.offsets.items()]
+        asked = ConsumerGroupTopicPartitions(self._options.group, places)
+        self._committing = self.admin.client.alter_consumer_group_offsets([asked], request_timeout=GROUP_TIMEOUT_S)
+        self._owed = None
+
+    def _settle(self) -> None:
+        self._reap(GROUP_TIMEOUT_S)
+        self._commit()
+        self._reap(GROUP_TIMEOUT_S)
+
     def _reap(self, timeout_s: float) -> None:
-        for future in self._committing.values():
+        under_way = {} if timeout_s else {group: future for group, future in self._committing.items() if not future.done()}
+        for future in (future for group, future in self._committing.items() if group not in under_way):
             try:
-                if timeout_s or future.done():
-                    refused = partition_errors(future.result(timeout_s or None))
-                    if refused:
-                        _log.warning("the offsets of group %s were not all committed: %s; the query goes on", self._options.group, refused)
+                refused = partition_errors(future.result(timeout_s or None))
+                if refused:
+                    _log.warning("the offsets of group %s were not all committed: %s; the query goes on", self._options.group, refused)
             except (KafkaException, TimeoutError) as error:
                 _log.warning("the offsets of group %s were not committed: %s; the query goes on", self._options.group, error)
-        self._committing = {}
+        self._committing = under_way
 
     def _patiently(self, question: Callable[[], _Answer]) -> _Answer:
         """Ask again and again for `patience_s` if nobody answers or lets us in."""

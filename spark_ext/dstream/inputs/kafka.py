@@ -92,6 +92,7 @@ class KafkaInput(InputNode):
         # A client of its own: the planner's would commit what is read, asked or not.
         self._group = None if params.group is None else Planner(replace(options, group=params.group))
         self._commits = params.commits
+        self._committed: dict[Place, int] = {}
         self._first: Document | None = None  # of a checkpoint without a plan
         self._added: Document | None = None  # topics that the checkpoint does not know
         self._is_stopped = False
@@ -150,7 +151,8 @@ class KafkaInput(InputNode):
         """Let the group show offsets; False if there is none. Waits only after `stop`; what the broker does not do is logged."""
         if self._group is None:
             return False
-        self._group.show(Document({}, offsets))
+        self._committed |= offsets  # each commit has all of them: one that did not succeed is made good by the next
+        self._group.show(Document({}, dict(self._committed)))
         if self._is_stopped:
             self._group.close()
         return True
