@@ -15,11 +15,14 @@ from pyspark.resultiterable import ResultIterable
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.bridges import Bridges
-from spark_ext.dstream.columns.steps import FilterStep, FlatMapStep, MapStep, PartitionStep, Step
+from spark_ext.dstream.columns.cogroup import cogrouped, joined
+from spark_ext.dstream.columns.combine import combined, counted, counted_by_value, grouped, reduced, reduced_to_one
+from spark_ext.dstream.columns.exchange import placed
+from spark_ext.dstream.columns.steps import FilterStep, FlatMapStep, FlatMapValuesStep, MapStep, MapValuesStep, PartitionStep, Step
 from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.nodes import RowsNode, StepNode, TransformNode, UnionNode
-from spark_ext.dstream.rows import Rows, of_rdd
+from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
 from spark_ext.dstream.state.keyed import checked_partitions
 from spark_ext.dstream.state.mapped import MappedNode, SnapshotNode
 from spark_ext.dstream.state.reduced_window import ReducedWindowNode
@@ -28,7 +31,10 @@ from spark_ext.dstream.state.update import UpdateNode
 from spark_ext.dstream.state.windows import WindowNode, checked_window
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from spark_ext.dstream.context import StreamingContext
+    from spark_ext.dstream.inputs.frames import OutputMode
 
 __all__ = ["DStream", "MapWithStateDStream", "TransformedDStream"]
 
@@ -52,6 +58,47 @@ class DStream(Bridges, Generic[T_co]):
         self._sc = ssc._sc
         self.is_cached = False
         self.is_checkpointed = False
+
+    @staticmethod
+    def from_dataframe(
+        stream_df: DataFrame, ssc: StreamingContext | None = None, *, outputMode: OutputMode = "append"
+    ) -> DStream[tuple[Any, ...]]:
+        """Return the rows of a streaming DataFrame, as tuples, also those of one column.
+
+        A query of its own, which begins and ends with the context, writes the rows into the checkpoint; a batch has those that
+        the query has finished. Columns of simple types stay columns. See `FrameInput` for what is guaranteed.
+
+        Parameters
+        ----------
+        stream_df : DataFrame
+            A streaming one, such as of Kafka, a Delta table or files, with any plan that a query can run.
+        ssc : StreamingContext, optional
+            Default: the one that was made last.
+        outputMode : {"append", "update", "complete"}
+            Of the query; an aggregation without a watermark has no rows to append.
+
+        Raises
+        ------
+        StreamArgumentError
+            It is no streaming DataFrame, or there is no context. What the query cannot run is raised by `start`.
+        """
+        from spark_ext.dstream.context import StreamingContext  # noqa: PLC0415 (it imports this module)
+        from spark_ext.dstream.inputs.frames import FrameInput  # noqa: PLC0415 (workers need none of it)
+
+        if ssc is None and StreamingContext._madeLast is not None:
+            ssc = StreamingContext._madeLast()
+        if ssc is None or not stream_df.isStreaming:
+            raise StreamArgumentError(
+                "make",
+                "stream of",
+                "a DataFrame",
+                expected="a streaming DataFrame and a StreamingContext",
+                got="no context" if ssc is None else "a DataFrame that does not stream",
+                todo="make the context first" if ssc is None else "use spark.readStream, or queueStream([frame.rdd])",
+            )
+        graph = ssc._graph
+        node = FrameInput(stream_df, graph.interval_ms, output_mode=outputMode, remembered_ms=lambda: graph.remember_ms)
+        return DStream(graph.add(node), ssc)
 
     def context(self) -> StreamingContext:
         """Return the context of this stream."""
@@ -89,11 +136,11 @@ class DStream(Bridges, Generic[T_co]):
 
     def mapValues(self: DStream[tuple[K, V]], f: Callable[[V], U]) -> DStream[tuple[K, U]]:
         """Return ``(key, f(value))`` for each pair."""
-        return self._then(MapStep(lambda pair: (pair[0], f(pair[1]))), "mapValues", True)
+        return self._then(MapValuesStep(f), "mapValues", True)
 
     def flatMapValues(self: DStream[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> DStream[tuple[K, U]]:
         """Return ``(key, each element of f(value))`` for each pair."""
-        return self._then(FlatMapStep(lambda pair: ((pair[0], value) for value in f(pair[1]))), "flatMapValues", True)
+        return self._then(FlatMapValuesStep(f), "flatMapValues", True)
 
     def glom(self: DStream[T]) -> DStream[list[T]]:
         """Return each partition as one list."""
@@ -103,19 +150,19 @@ class DStream(Bridges, Generic[T_co]):
 
     def count(self) -> DStream[int]:
         """Return the number of elements."""
-        return self.mapPartitions(lambda elements: [sum(1 for _ in elements)]).reduce(operator.add)
+        return self._by_rows(lambda rows, _: counted(rows), "count", 1)
 
     def reduce(self: DStream[T], func: Callable[[T, T], T]) -> DStream[T]:
         """Return one element, all of them put together by `func`; none for none."""
-        return self.map(lambda element: (None, element)).reduceByKey(func, 1).map(lambda pair: pair[1])
+        return self._by_rows(lambda rows, _: reduced_to_one(rows, func), "reduce", 1)
 
     def countByValue(self: DStream[K]) -> DStream[tuple[K, int]]:
         """Return ``(element, how often it is there)``."""
-        return self.map(lambda element: (element, 1)).reduceByKey(operator.add)
+        return self._by_rows(counted_by_value, "countByValue", None)
 
     def reduceByKey(self: DStream[tuple[K, V]], func: Callable[[V, V], V], numPartitions: int | None = None) -> DStream[tuple[K, V]]:
         """Return one pair per key, its values put together by `func`."""
-        return self._by_rdd(lambda rdd, n: rdd.reduceByKey(func, n), "reduceByKey", numPartitions)
+        return self._by_rows(lambda rows, n: reduced(rows, func, n), "reduceByKey", numPartitions)
 
     def combineByKey(
         self: DStream[tuple[K, V]],
@@ -125,21 +172,23 @@ class DStream(Bridges, Generic[T_co]):
         numPartitions: int | None = None,
     ) -> DStream[tuple[K, U]]:
         """Return one pair per key, its values combined as `RDD.combineByKey` does."""
-        return self._by_rdd(lambda rdd, n: rdd.combineByKey(createCombiner, mergeValue, mergeCombiners, n), "combineByKey", numPartitions)
+        return self._by_rows(lambda rows, n: combined(rows, createCombiner, mergeValue, mergeCombiners, n), "combineByKey", numPartitions)
 
     def groupByKey(self: DStream[tuple[K, V]], numPartitions: int | None = None) -> DStream[tuple[K, Iterable[V]]]:
         """Return one pair per key, with an iterable of its values."""
-        return self._by_rdd(lambda rdd, n: rdd.groupByKey(n), "groupByKey", numPartitions)
+        return self._by_rows(grouped, "groupByKey", numPartitions)
 
     def partitionBy(
         self: DStream[tuple[K, V]], numPartitions: int, partitionFunc: Callable[[K], int] = portable_hash
     ) -> DStream[tuple[K, V]]:
         """Return the pairs with each key in partition ``partitionFunc(key) % numPartitions``."""
-        return self._by_rdd(lambda rdd, n: rdd.partitionBy(n, partitionFunc), "partitionBy", numPartitions)
+        if partitionFunc is portable_hash:
+            return self._by_rows(lambda rows, n: of_blocks(placed(rows, n)), "partitionBy", numPartitions)
+        return self._by_rows(lambda rows, n: of_rdd(rows.rdd().partitionBy(n, partitionFunc)), "partitionBy", numPartitions)
 
     def repartition(self: DStream[T], numPartitions: int) -> DStream[T]:
         """Return the elements in so many partitions."""
-        return self._by_rdd(lambda rdd, n: rdd.repartition(n), "repartition", numPartitions)
+        return self._by_rows(lambda rows, n: of_rdd(rows.rdd().repartition(n)), "repartition", numPartitions)
 
     def transform(self: DStream[T], func: Union[Callable[[RDD[T]], RDD[U]], Callable[[datetime, RDD[T]], RDD[U]]]) -> TransformedDStream[U]:
         """Return what `func` makes of each RDD, or of time and RDD."""
@@ -173,29 +222,29 @@ class DStream(Bridges, Generic[T_co]):
         self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
     ) -> DStream[tuple[K, tuple[ResultIterable[V], ResultIterable[U]]]]:
         """Return per key the values of both."""
-        return self._with_rdd(other, lambda a, b, n: a.cogroup(b, n), "cogroup", numPartitions)
+        return self._with_rows(other, cogrouped, "cogroup", numPartitions)
 
     def join(self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None) -> DStream[tuple[K, tuple[V, U]]]:
         """Return each pair of values of a key that is in both."""
-        return self._with_rdd(other, lambda a, b, n: a.join(b, n), "join", numPartitions)
+        return self._with_rows(other, lambda a, b, n: joined(a, b, n, "inner"), "join", numPartitions)
 
     def leftOuterJoin(
         self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
     ) -> DStream[tuple[K, tuple[V, U | None]]]:
         """Join; what has no partner in `other` has None."""
-        return self._with_rdd(other, lambda a, b, n: a.leftOuterJoin(b, n), "leftOuterJoin", numPartitions)
+        return self._with_rows(other, lambda a, b, n: joined(a, b, n, "left"), "leftOuterJoin", numPartitions)
 
     def rightOuterJoin(
         self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
     ) -> DStream[tuple[K, tuple[V | None, U]]]:
         """Join; what has no partner in this stream has None."""
-        return self._with_rdd(other, lambda a, b, n: a.rightOuterJoin(b, n), "rightOuterJoin", numPartitions)
+        return self._with_rows(other, lambda a, b, n: joined(a, b, n, "right"), "rightOuterJoin", numPartitions)
 
     def fullOuterJoin(
         self: DStream[tuple[K, V]], other: DStream[tuple[K, U]], numPartitions: int | None = None
     ) -> DStream[tuple[K, tuple[V | None, U | None]]]:
         """Join; what has no partner on either side has None."""
-        return self._with_rdd(other, lambda a, b, n: a.fullOuterJoin(b, n), "fullOuterJoin", numPartitions)
+        return self._with_rows(other, lambda a, b, n: joined(a, b, n, "full"), "fullOuterJoin", numPartitions)
 
     # What is kept.
 
@@ -416,16 +465,16 @@ class DStream(Bridges, Generic[T_co]):
         node = StepNode(self._node, step, kind=kind, keeps_places=keeps_places)
         return TransformedDStream(self._ssc._graph.add(node), self._ssc)
 
-    def _by_rdd(self, function: Callable[[RDD[Any], int], RDD[Any]], kind: str, partitions: int | None) -> TransformedDStream[Any]:
+    def _by_rows(self, function: Callable[[Rows, int], Rows], kind: str, partitions: int | None) -> TransformedDStream[Any]:
         count = self._sc.defaultParallelism if partitions is None else partitions
-        node = RowsNode([self._node], lambda rows: of_rdd(function(rows.rdd(), count)), kind=kind)
+        node = RowsNode([self._node], lambda rows: function(rows, count), kind=kind)
         return TransformedDStream(self._ssc._graph.add(node), self._ssc)
 
-    def _with_rdd(
-        self, other: DStream[Any], function: Callable[[RDD[Any], RDD[Any], int], RDD[Any]], kind: str, partitions: int | None
+    def _with_rows(
+        self, other: DStream[Any], function: Callable[[Rows, Rows, int], Rows], kind: str, partitions: int | None
     ) -> DStream[Any]:
         count = self._sc.defaultParallelism if partitions is None else partitions
-        node = RowsNode([self._node, other._node], lambda a, b: of_rdd(function(a.rdd(), b.rdd(), count)), kind=kind)
+        node = RowsNode([self._node, other._node], lambda a, b: function(a, b, count), kind=kind)
         return DStream(self._ssc._graph.add(node), self._ssc)
 
     def _out(self, run: Callable[[Batch, Rows], None], kind: str) -> None:

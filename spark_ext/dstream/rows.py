@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pyspark import RDD, SparkContext, StorageLevel
 from pyspark.core.rdd import Partitioner, portable_hash
 
-from spark_ext.dstream.columns.blocks import Block, cut, decode, encode, pack, unpack
+from spark_ext.dstream.columns.blocks import BLOCK_ROWS, OBJECT_ROWS, Block, cut, decode, encode, pack, unpack
 from spark_ext.dstream.columns.steps import Step, knows_first, run_on_blocks, run_on_elements
 from spark_ext.dstream.store import Store
 
@@ -88,7 +88,10 @@ class Rows:
             Whether the function leaves keys in their partitions.
         """
         after = _packed_before(function) if packs else function
-        run = _over_blocks(self.steps, self.read or _decoded, after) if self.is_blocks else _over_elements(self.steps, after)
+        if self.is_blocks:
+            run = _over_blocks(self.steps, self.read or _decoded, after)
+        else:
+            run = _over_elements(self.steps, BLOCK_ROWS if packs else OBJECT_ROWS, after)
         return self.base.mapPartitionsWithIndex(run, self.keeps_places and keeps_places)
 
     def is_placed(self, partitions: int) -> bool:
@@ -140,12 +143,12 @@ def _over_blocks(
 
 
 def _over_elements(
-    steps: tuple[Step, ...], function: Callable[[int, Iterator[Block]], Iterable[Any]]
+    steps: tuple[Step, ...], rows: int, function: Callable[[int, Iterator[Block]], Iterable[Any]]
 ) -> Callable[[int, Iterable[Any]], Iterable[Any]]:
     def run(index: int, elements: Iterable[Any]) -> Iterable[Any]:
         if knows_first(steps):
             return function(index, run_on_blocks(steps, index, cut(elements)))
-        return function(index, cut(run_on_elements(steps, index, elements)))
+        return function(index, cut(run_on_elements(steps, index, elements), rows))
 
     return run
 

@@ -18,6 +18,7 @@ from pyspark import cloudpickle
 
 __all__ = [
     "BLOCK_ROWS",
+    "OBJECT_ROWS",
     "Block",
     "cut",
     "decode",
@@ -35,6 +36,7 @@ __all__ = [
 Block: TypeAlias = pa.Array | list[Any]
 BLOCK_ROWS: Final = 100_000
 FIRST_ROWS: Final = 1_000  # until the size of an element is known; who takes the first few elements waits for no more
+OBJECT_ROWS: Final = 1_000  # of objects that pass by: few enough to stay in the processor's cache
 BLOCK_BYTES: Final = 16 << 20
 GATHERED_BYTES: Final = 64 << 20
 PAIR: Final = 2
@@ -89,17 +91,16 @@ def pair_objects(block: Block) -> Iterable[Any]:
 def gathered(blocks: Iterable[Block], rows: int = 1 << 20) -> Iterator[Block]:
     """Lay columns of one type that follow each other together, up to about `rows` elements or 64 MiB; lists stay as they are."""
     held: list[pa.Array] = []
+    there = size = 0
     for block in blocks:
-        if held and (isinstance(block, list) or block.type != held[0].type):
+        if held and (isinstance(block, list) or block.type != held[0].type or there >= rows or size >= GATHERED_BYTES):
             yield _one(held)
-            held = []
+            held, there, size = [], 0, 0
         if isinstance(block, list):
             yield block
-            continue
-        held.append(block)
-        if sum(map(len, held)) >= rows or sum(one.nbytes for one in held) >= GATHERED_BYTES:
-            yield _one(held)
-            held = []
+        else:
+            held.append(block)
+            there, size = there + len(block), size + block.nbytes
     if held:
         yield _one(held)
 
@@ -119,7 +120,8 @@ def cut(elements: Iterable[Any], rows: int = BLOCK_ROWS) -> Iterator[list[Any]]:
     wanted = min(rows, FIRST_ROWS)
     while some := list(islice(there, wanted)):
         yield some
-        wanted = max(1, min(rows, wanted * 100, BLOCK_BYTES // (_bytes_per_element(some) + 1)))
+        if rows > FIRST_ROWS:
+            wanted = max(1, min(rows, wanted * 100, BLOCK_BYTES // (_bytes_per_element(some) + 1)))
 
 
 def unpack(block: Block) -> list[Any]:

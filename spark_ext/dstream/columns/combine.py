@@ -72,9 +72,7 @@ def reduced_to_one(rows: Rows, function: Callable[[Any, Any], Any]) -> Rows:
     """Return one element, all of them put together by `function`, in one partition; nothing for nothing."""
 
     def reduce(blocks: Iterable[Block]) -> Iterator[Block]:
-        fold = Reducing(function)
-        keyed = (_with_one_key(pack(block) if fold.kind is not None else block) for block in blocks)
-        for block in folded(keyed, fold, sends_on=False):
+        for block in folded(map(_with_one_key, blocks), Reducing(function), sends_on=False):
             yield [value for _, value in unpack(block)]
 
     def before(_: int, blocks: Iterator[Block]) -> Iterator[tuple[int, bytes]]:
@@ -131,6 +129,7 @@ def _with_counts(blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def _with_one_key(block: Block) -> Block:
+    block = pack(block)
     if isinstance(block, pa.Array):
         return pair_of(pa.repeat(pa.scalar(ONE_CODE, pa.int64()), len(block)), block)
     return [(ONE_CODE, element) for element in block]

@@ -110,6 +110,11 @@ class Folded:
             return len(self._table)
         return 0 if self._keys is None else len(self._keys)
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a dict by now."""
+        return self._table is not None
+
     def add(self, block: Block) -> None:
         """Put in a block of pairs."""
         columns = pair_columns(block)
@@ -165,10 +170,10 @@ def folded(blocks: Iterable[Block], fold: Fold, *, sends_on: bool) -> Iterator[B
     sends_on : bool
         Whether somebody puts the results of many together again: then what is held is bounded, and a key may come twice.
     """
-    if fold.kind is not None:
-        blocks = map(pack, blocks)
     made = Folded(fold)
-    for block in gathered(blocks):
+    # Numbers for keys pay even if the function must be called: Arrow's hash of them is the faster one.
+    prepared = (block if made.is_table else pack(block) for block in blocks)
+    for block in gathered(prepared):
         made.add(block)
         if sends_on and len(made) > KEYS_HELD:
             yield made.block()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_ext.dstream.columns.blocks import Block, cut, pack, pair_of, unpack
+from spark_ext.dstream.columns.blocks import OBJECT_ROWS, Block, cut, pack, pair_of, unpack
 from spark_ext.dstream.columns.kernels import flat, mapped, mask
 from spark_ext.dstream.columns.known import expression
 
@@ -184,7 +184,7 @@ def run_on_blocks(steps: Sequence[Step], index: int, blocks: Iterable[Block]) ->
         yield from _by_block(steps, index, blocks)
         return
     elements = chain.from_iterable(map(unpack, _by_block(steps[:count], index, blocks)))
-    yield from cut(run_on_elements(steps[count:], index, elements))
+    yield from cut(run_on_elements(steps[count:], index, elements), OBJECT_ROWS)
 
 
 def knows_first(steps: Sequence[Step]) -> bool:
@@ -204,7 +204,7 @@ def _by_block(steps: Sequence[Step], index: int, blocks: Iterable[Block]) -> Ite
                 break
             column, done = made, done + 1
         if done < len(steps):
-            yield from cut(run_on_elements(steps[done:], index, unpack(column)))
+            yield from cut(run_on_elements(steps[done:], index, unpack(column)), OBJECT_ROWS)
         elif len(column):
             yield column
 
