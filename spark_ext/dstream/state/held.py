@@ -152,7 +152,7 @@ class Held:
 
     def to_bytes(self) -> bytes:
         """Return it as bytes: an Arrow stream; pickled columns say so in the metadata of their field."""
-        hashes = pa.nulls(len(self.times), pa.int64()) if self.keys.hashes is None else self.keys.hashes
+        hashes = pa.nulls(len(self.times)) if self.keys.hashes is None else self.keys.hashes
         columns = [self.keys.column, Column(hashes, False), self.states, Column(pa.array(self.times), False)]
         fields = [
             pa.field(name, one.array.type, metadata={"pickled": "1"} if one.is_pickled else None)

@@ -11,10 +11,12 @@ A batch that is tried again reads the state before it, which is still there, and
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -34,6 +36,7 @@ __all__ = ["Files", "KeyedNode", "Task", "checked_partitions"]
 
 Task: TypeAlias = Callable[[bytes, list[Block]], bytes]
 INITIAL: Final = ".initial"
+MANY: Final = 200_000  # objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +122,18 @@ class KeyedNode(Node):
         """Tell whether there is a state of this batch."""
         return batch.time_ms in batch.store.times(self.name)
 
-    def read(self, batch: Batch, pick: Callable[[bytes], bytes], *, by_key: bool) -> Rows:
-        """Return as rows the encoded block that `pick` finds in each partition's file; `by_key`: of pairs where their keys belong."""
+    def read(self, batch: Batch, pick: Callable[[bytes], Block], *, by_key: bool) -> Rows:
+        """Return as rows what `pick` finds in each partition's file; `by_key`: pairs, where their keys belong."""
         files = self.files(batch)
 
-        def run(index: int, _: Iterable[Any]) -> Iterator[bytes]:
-            yield pick(files.read(index))
+        def run(index: int, _: Iterable[Any]) -> Iterator[Block]:
+            block = pick(files.read(index))
+            return iter([block] if len(block) else [])
 
         numbers = batch.context.parallelize(range(self.partitions), self.partitions)
-        blocks = numbers.mapPartitionsWithIndex(run)
         if by_key:
-            blocks.partitioner = Partitioner(self.partitions, portable_hash)
-        return of_blocks(blocks)
+            numbers.partitioner = Partitioner(self.partitions, portable_hash)
+        return of_blocks(numbers, run)
 
     def _before(self, batch: Batch) -> Files | None:
         time_ms = batch.time_ms - self.slide_ms
@@ -155,10 +158,22 @@ class KeyedNode(Node):
 
 def _write(blocks: RDD[bytes], before: Files | None, after: Files, task: Task) -> None:
     def run(index: int, there: Iterable[bytes]) -> Iterator[None]:
-        after.write(index, task(b"" if before is None else before.read(index), list(map(decode, there))))
+        with _seldom_collected():
+            after.write(index, task(b"" if before is None else before.read(index), list(map(decode, there))))
         return iter(())
 
     blocks.mapPartitionsWithIndex(run).collect()
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Look for garbage in cycles less often: a million states that are no cycles cost more to look at than to make."""
+    before = gc.get_threshold()
+    gc.set_threshold(MANY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def checked_partitions(partitions: int | None, kind: str) -> int | None:

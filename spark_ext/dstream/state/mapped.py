@@ -11,7 +11,7 @@ from itertools import chain
 from pyspark import RDD
 
 from spark_ext.dstream.batch import Batch
-from spark_ext.dstream.columns.blocks import Block, encode, pack, unpack
+from spark_ext.dstream.columns.blocks import Block, decode, encode, pack, unpack
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows
 from spark_ext.dstream.state.held import Held
@@ -35,11 +35,11 @@ class MappedNode(KeyedNode):
         self._timeout_ms = spec._timeout_ms
 
     def compute(self, batch: Batch) -> Rows | None:  # noqa: D102 (Node's)
-        return self.read(batch, lambda content: _parts(content)[0], by_key=False)
+        return self.read(batch, lambda content: decode(_parts(content)[0]), by_key=False)
 
     def snapshot(self, batch: Batch) -> Rows:
         """Return all keys and states after the batch."""
-        return self.read(batch, lambda content: encode(Held.from_bytes(_parts(content)[1]).snapshot()), by_key=True)
+        return self.read(batch, lambda content: Held.from_bytes(_parts(content)[1]).snapshot(), by_key=True)
 
     def task(self, batch: Batch) -> Task:  # noqa: D102 (KeyedNode's)
         function, timeout_ms, time, time_ms = self._function, self._timeout_ms, batch.time, batch.time_ms

@@ -36,7 +36,7 @@ class UpdateNode(KeyedNode):
         self._function = function
 
     def compute(self, batch: Batch) -> Rows | None:  # noqa: D102 (Node's)
-        return self.read(batch, lambda content: content, by_key=True) if self.is_kept(batch) else None
+        return self.read(batch, decode, by_key=True) if self.is_kept(batch) else None
 
     def task(self, batch: Batch) -> Task:  # noqa: D102 (KeyedNode's)
         function = self._function
