@@ -106,7 +106,8 @@ class StreamingContext:
         """Return the program of `setupFunc`, which continues from the checkpoint if there is one.
 
         Unlike in Spark the program is never read from the checkpoint: `setupFunc` is called at each start, so its code may
-        have changed. `start` refuses what the checkpoint cannot be used for, by name.
+        have changed. `start` refuses what the checkpoint cannot be used for, by name. After a pause each interval that was
+        missed is run, one after the other: windows and time-outs go by batch times.
 
         Parameters
         ----------
@@ -115,7 +116,8 @@ class StreamingContext:
         setupFunc : callable
             Makes the context and its streams; does not start it.
         forget : collection of str
-            Names of streams in the checkpoint that may be lost.
+            Names of streams in the checkpoint that may be lost: what the program does not have any more, or has in another
+            shape, is removed, and begins empty if it is there.
         """
         context = setupFunc()
         context.checkpoint(checkpointPath)

@@ -202,6 +202,9 @@ def test_mistakes_are_refused_in_sparks_words(sc: SparkContext, clock: ManualClo
     assert "StreamingContext has already been started" in caplog.text
     other = StreamingContext(sc, 1)
     by_hand(other)[1].pprint()
+    assert StreamingContext.getActiveOrCreate("nowhere", lambda: other) is ssc
+    with pytest.raises(TypeError, match="setupFunc should be callable"):
+        StreamingContext.getActiveOrCreate(None, None)  # type: ignore[arg-type]
     with pytest.raises(
         StreamStateError,
         match=r"Only one StreamingContext may be started in this JVM\. Currently running StreamingContext was started at "
