@@ -55,6 +55,7 @@ BUILTINS: Final = {"len": len, "min": min, "max": max, "str": str, "int": int, "
 OPERATORS: Final = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
                     operator.mod: "%", operator.lt: "<", operator.le: "<=", operator.eq: "==", operator.ne: "!=", operator.gt: ">",
                     operator.ge: ">=", operator.iadd: "+", operator.isub: "-"}  # fmt: skip
+SIGNS: Final = frozenset(OPERATORS.values())
 METHODS: Final = {"split", "lower", "upper", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace"}
 SIMPLE: Final = (int, float, str, bool, bytes, type(None))
 NEUTRAL: Final = {"RESUME", "CACHE", "NOP", "PRECALL", "COPY_FREE_VARS"}
@@ -170,7 +171,7 @@ def _do(step: dis.Instruction, stack: list[Any], function: FunctionType) -> None
             if stack and stack[-1] is NOTHING:
                 stack.pop()
             stack.append(Apply(callee.what, (*callee.bound, *operands)))
-        case "BINARY_OP":
+        case "BINARY_OP" if step.argrepr.removesuffix("=") in SIGNS:
             stack.append(Apply(step.argrepr.removesuffix("="), _popped(stack, 2)))
         case "COMPARE_OP":
             stack.append(Apply(str(step.argval), _popped(stack, 2)))
