@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.core.rdd import portable_hash
 
-from spark_ext.dstream.columns import folds
+from spark_ext.dstream.columns import cogroup, folds
 from spark_ext.dstream.columns.blocks import decode, gathered, pack, pair_columns, unpack
+from spark_ext.dstream.columns.cogroup import How, matched
 from spark_ext.dstream.columns.exchange import pieces
 from spark_ext.dstream.columns.folds import Combining, Fold, Grouping, Reducing, folded
 from spark_ext.dstream.columns.keys import coded, partitions_of
@@ -192,3 +193,42 @@ def test_codes_are_numbers_of_64_bits() -> None:
     found = coded(pack(["a", "b", "a"]))
     assert found is not None
     assert found.codes.dtype == np.int64
+
+
+def joined_model(left: list[Any], right: list[Any], how: How) -> list[Any]:
+    found = [(key, (value, other)) for key, value in left for other_key, other in right if key == other_key]
+    if how in {"left", "full"}:
+        found += [(key, (value, None)) for key, value in left if key not in [other for other, _ in right]]
+    if how in {"right", "full"}:
+        found += [(key, (None, value)) for key, value in right if key not in [other for other, _ in left]]
+    return found
+
+
+SIDES = st.tuples(KEYS, VALUES, VALUES).flatmap(
+    lambda three: st.tuples(
+        st.lists(st.tuples(three[0], three[1]), max_size=12), st.lists(st.tuples(three[0], three[2]), max_size=12), st.booleans()
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIDES, st.sampled_from(["inner", "left", "right", "full"]), st.sampled_from([3, 1 << 18]))
+def test_joins_are_what_two_loops_give(sides: Any, how: How, rows: int) -> None:
+    left, right, doubled = sides
+    right = right + left[:3] if doubled else right
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cogroup, "RESULT_ROWS", rows)
+        made = list(matched([pack(left)] if left else [], [pack(right)] if right else [], how))
+    # of equal keys that are not the same, such as 1 and True, the left side's may stand for both
+    assert sorted(repr(hash(pair[0])) + repr(pair[1]) for block in made for pair in unpack(block)) == sorted(
+        repr(hash(key)) + repr(values) for key, values in joined_model(left, right, how)
+    )
+
+
+def test_joins_of_columns_give_columns_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cogroup, "RESULT_ROWS", 100)
+    side = pack([(n % 5, n) for n in range(100)])
+    made = list(matched([side], [side], "full"))
+    assert all(isinstance(block, pa.Array) for block in made)
+    assert [len(block) for block in made] == [100] * 20
+    assert shown(pair for block in made for pair in unpack(block)) == shown(joined_model(unpack(side), unpack(side), "full"))
