@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Annotated
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +20,7 @@ Host = Annotated[str, typer.Argument(help="Where a server of text listens.")]
 Port = Annotated[int, typer.Argument(help="Its port.")]
 Checkpoint = Annotated[str, typer.Argument(help="Folder from which the program goes on when it is started again.")]
 Interval = Annotated[float, typer.Option(help="Seconds from batch to batch.")]
+POLL_S: Final = 0.5
 
 
 def count_words(lines: DStream[str]) -> DStream[tuple[str, int]]:
@@ -23,9 +29,32 @@ def count_words(lines: DStream[str]) -> DStream[tuple[str, int]]:
 
 
 def run(ssc: StreamingContext) -> None:
-    """Run a program until it fails or is stopped; Ctrl-C first lets it finish all that it has received."""
+    """Run a program until it fails or is stopped; on Ctrl-C or SIGTERM it first finishes all that it has received.
+
+    A second Ctrl-C does not wait. What is cut off by that or by a kill, a program with a checkpoint does when it is started again.
+    """
+    asked = threading.Event()
     ssc.start()
+    with _signals(asked):
+        while not ssc.awaitTerminationOrTimeout(POLL_S):
+            if asked.is_set():
+                ssc.stop(stopGraceFully=True)
+
+
+@contextmanager
+def _signals(asked: threading.Event) -> Iterator[None]:
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread only
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ssc.awaitTermination()
-    except KeyboardInterrupt:
-        ssc.stop(stopGraceFully=True)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
