@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.streaming import StreamingContext as SparkStreamingContext
 
 from spark_ext.dstream import StreamingContext
 from spark_ext.dstream.dstream import DStream
 from spark_ext.dstream.errors import BatchError, StreamArgumentError
 from spark_ext.dstream.events import ReceiverInfo
+from spark_ext.dstream.inputs.arrow import tuple_rows
 from spark_ext.dstream.inputs.frames import FrameInput
 from spark_ext.dstream.inputs.received import Segments
 from spark_ext.dstream.inputs.socket import SocketInput
@@ -367,3 +370,53 @@ def test_a_frame_that_fails_fails_the_next_batch_with_its_error(spark: SparkSess
 def test_only_streaming_frames_and_a_context(spark: SparkSession, programs: Callable[..., Program]) -> None:
     with pytest.raises(StreamArgumentError, match="got a DataFrame that does not stream"):
         programs(lambda ssc, _: DStream.from_dataframe(spark.range(1), ssc))
+
+
+WIDE = """
+    id, cast(id as tinyint) b, cast(id as int) i, cast(id / 3 as float) f, id / 7 d, string(id) s, id = 1 t, cast(string(id) as binary) x,
+    if(id = 1, null, id) n, date '2024-02-29' day, timestamp '2024-07-01 12:00:00.123456' at, timestamp_ntz '2024-07-01 12:00:00' local,
+    cast(id as decimal(10, 2)) exact, array(1, null, id) list, map('a', id) map, named_struct('x', id, 'y', named_struct('z', 'q')) deep,
+    interval 1 day span, cast(null as void) none
+"""
+
+
+@pytest.mark.parametrize("columns", [9, 18])  # all of them simple, and some that are not
+def test_rows_are_what_collect_gives(spark: SparkSession, columns: int) -> None:
+    wide = spark.sql(f"select {WIDE} from range(3)")  # noqa: S608 (a constant)
+    frame = wide.select(wide.columns[:columns])
+    expected = [tuple(row) for row in frame.collect()]
+    found = tuple_rows(frame).rdd().collect()
+    assert found == expected
+    assert [list(map(type, row)) for row in found] == [list(map(type, row)) for row in expected]
+
+
+@pytest.mark.slow
+def test_files_beside_pyspark_streaming(spark: SparkSession, tmp_path: Path) -> None:
+    """The same files at the same time: the same lines and partitions in all."""
+    both: dict[str, list[Any]] = {"ours": [], "spark": []}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        contexts = {"ours": StreamingContext(spark.sparkContext, 1), "spark": SparkStreamingContext(spark.sparkContext, 1)}  # type: ignore[arg-type]
+
+    def watch(stream: Any, seen: list[Any]) -> None:
+        stream.foreachRDD(lambda rdd: seen.extend(map(list, rdd.collect())))
+
+    for name, ssc in contexts.items():
+        watch(ssc.textFileStream(str(tmp_path / "in")).glom(), both[name])
+        watch(ssc.binaryRecordsStream(str(tmp_path / "records"), 2), both[name])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "records").mkdir()
+    try:
+        for ssc in contexts.values():
+            ssc.start()
+        texts = [b"a\r\nb\rc", b"\xef\xbb\xbfbom\n", b"\xff\n\n", b"", gzip.compress(b"z\n"), b".\n", b"1234"]
+        names = ["a", "b", "c", "empty", "z.gz", ".hidden", "r"]
+        for name, content in zip(names, texts, strict=True):
+            aside = tmp_path / name
+            aside.write_bytes(content)
+            aside.rename(tmp_path / ("records" if name == "r" else "in") / name)
+        until(lambda: all(len(seen) >= 6 for seen in both.values()))
+    finally:
+        contexts["ours"].stop(False)
+        contexts["spark"].stop(False, False)
+    assert sorted(both["ours"], key=repr) == sorted(both["spark"], key=repr)

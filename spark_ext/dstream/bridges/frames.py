@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import pyarrow as pa
-from pyspark import RDD
 from pyspark.errors import PySparkException
 from pyspark.serializers import NoOpSerializer
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import (
-    BinaryType,
-    BooleanType,
-    ByteType,
-    DataType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    NullType,
-    ShortType,
-    StringType,
-    StructType,
-)
+from pyspark.sql.types import NullType, StructType
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.bridges.frame_kernel import arrow_schema, infer, record_batch, typed
-from spark_ext.dstream.columns.blocks import Block, encode
+from spark_ext.dstream.columns.blocks import Block
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
-from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
+from spark_ext.dstream.inputs.arrow import tuple_rows
+from spark_ext.dstream.rows import Rows
 
 if TYPE_CHECKING:
     from spark_ext.dstream.dstream import DStream
@@ -42,18 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["FrameStream", "Schema", "frames_of", "typed_schema"]
 
 Schema: TypeAlias = StructType | str | Sequence[str] | None
-SIMPLE: Final[Mapping[type[DataType], pa.DataType]] = {
-    BooleanType: pa.bool_(),
-    ByteType: pa.int64(),
-    ShortType: pa.int64(),
-    IntegerType: pa.int64(),
-    LongType: pa.int64(),
-    FloatType: pa.float64(),
-    DoubleType: pa.float64(),
-    StringType: pa.string(),
-    BinaryType: pa.binary(),
-}
-"""Types of columns that are columns in blocks too."""
 
 
 class FrameStream:
@@ -128,7 +102,7 @@ class FrameRowsNode(Node):
 
     def compute(self, batch: Batch) -> Rows | None:
         rows = batch.rows(self.parents[0])
-        return None if rows is None else _rows_of(self._frame(batch, rows))
+        return None if rows is None else tuple_rows(self._frame(batch, rows))
 
     def functions(self) -> Iterable[Any]:
         return ()  # they run in the driver
@@ -168,24 +142,6 @@ def _frame(session: SparkSession, rows: Rows, schema: StructType, where: str) ->
     jvm: Any = session._jvm
     kind = jvm.org.apache.spark.sql.types.DataType.fromJson(schema.json())
     return DataFrame(jvm.org.apache.spark.sql.api.r.SQLUtils.toDataFrame(made._jrdd, kind, session._jsparkSession), session)
-
-
-def _rows_of(frame: DataFrame) -> Rows:
-    kinds = [SIMPLE.get(type(field.dataType)) for field in frame.schema]
-    if None in kinds or not kinds:
-        return of_rdd(frame.rdd.map(tuple))
-    names = [str(place) for place in range(len(kinds))]
-
-    def blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if batch.num_rows:
-                columns = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
-                yield pa.record_batch([pa.array([encode(pa.StructArray.from_arrays(columns, names=names))], pa.binary())], names=["block"])
-
-    jframe = frame.mapInArrow(blocks, "block binary")._jdf
-    binary = frame.sparkSession._jvm.org.apache.spark.sql.Encoders.BINARY()  # type: ignore[union-attr]
-    content = getattr(jframe, "as")(binary).toJavaRDD()
-    return of_blocks(RDD(content, frame.sparkSession.sparkContext, NoOpSerializer()))
 
 
 def _checked(schema: Schema, stream: DStream[Any]) -> tuple[StructType | None, list[str] | None]:
