@@ -138,12 +138,14 @@ class Engine:
         if self._failure is not None:
             timeout_s = END_S  # it is on its way
         try:
-            return self._query.await_end(timeout_s if timeout_s is None else max(timeout_s, LEAST_WAIT_S))
+            has_ended = self._query.await_end(timeout_s if timeout_s is None else max(timeout_s, LEAST_WAIT_S))
         except QueryError:
             if self._failure is None:
                 raise
+        if self._failure is not None:
             failed, cause = self._failure
             raise failed from cause
+        return has_ended
 
     def stop(self, *, graceful: bool) -> None:
         """End between two batches; graceful: after one more batch with all that was received, which does not wait for its time."""
