@@ -136,8 +136,8 @@ def test_a_failed_batch_is_tried_again_with_the_state_before_it(sc: SparkContext
     def program() -> StreamingContext:
         ssc = StreamingContext(sc, 1, pace="asap")
         pairs = ssc.queueStream([sc.parallelize(batch, 2) for batch in queue])
-        mapped = pairs.mapWithState(StateSpec.function(counted))
-        pairs.updateStateByKey(update).foreachRDD(output)
+        mapped = pairs.mapWithState(StateSpec.function(counted).initialState([("i", [0])]))
+        pairs.updateStateByKey(update, initialRDD=[("i", [0])]).foreachRDD(output)
         mapped.foreachRDD(lambda rdd: counts.append(told(rdd.collect())))
         mapped.stateSnapshots().foreachRDD(lambda rdd: snapshots.append(told(rdd.collect())))
         return ssc
@@ -149,10 +149,10 @@ def test_a_failed_batch_is_tried_again_with_the_state_before_it(sc: SparkContext
     flag.unlink()
     run(StreamingContext.getOrCreate(str(tmp_path / "checkpoint"), program), 2)
     whole = [
-        ["('a', [1])"],
-        ["('a', [1, 2])", "('b', [1])"],
-        ["('a', [1, 2, 3])", "('b', [1])", "('stop', [1])"],
-        ["('a', [1, 2, 3])", "('b', [1, 2])", "('stop', [1])"],
+        ["('a', [1])", "('i', [0])"],
+        ["('a', [1, 2])", "('b', [1])", "('i', [0])"],
+        ["('a', [1, 2, 3])", "('b', [1])", "('i', [0])", "('stop', [1])"],
+        ["('a', [1, 2, 3])", "('b', [1, 2])", "('i', [0])", "('stop', [1])"],
     ]
     assert states[:4] == whole
     assert snapshots[:4] == whole
@@ -245,7 +245,7 @@ def test_an_rdd_of_state_that_is_gone_says_so(sc: SparkContext, tmp_path: Path) 
     kept: list[Any] = []
     ssc = StreamingContext(sc, 1, pace="asap")
     ssc.checkpoint(str(tmp_path / "checkpoint"))
-    ssc.queueStream([sc.parallelize([(n, n)]) for n in range(5)]).updateStateByKey(total).foreachRDD(lambda rdd: kept.append(rdd))
+    ssc.queueStream([sc.parallelize([(n, n)]) for n in range(5)]).updateStateByKey(total).foreachRDD(lambda rdd: kept.append(rdd))  # noqa: PLW0108 (as Spark: no built-in)
     run(ssc, 5)
     with pytest.raises(Exception, match=StateError.__name__):
         kept[0].collect()
