@@ -31,7 +31,8 @@ def count_words(lines: DStream[str]) -> DStream[tuple[str, int]]:
 def run(ssc: StreamingContext) -> None:
     """Run a program until it fails or is stopped; on Ctrl-C or SIGTERM it first finishes all that it has received.
 
-    A second Ctrl-C does not wait. What is cut off by that or by a kill, a program with a checkpoint does when it is started again.
+    A second Ctrl-C does not wait. What is cut off by that or by a kill, a program with a checkpoint does when it is started again; under
+    spark-submit Ctrl-C ends the JVM too, and so cuts off.
     """
     asked = threading.Event()
     ssc.start()

@@ -28,7 +28,7 @@ from spark_ext.windows.aggregates import count
 
 pytestmark = pytest.mark.spark
 
-WAIT_S = 120
+WAIT_S = 250
 Pairs = list[list[tuple[str, int]]]
 WORDS: Pairs = [[("a", 1), ("b", 2)], [("a", 3)], [("c", 4), ("a", 5), ("c", 6)]]
 MINUTE = timedelta(minutes=1)
@@ -119,7 +119,7 @@ def test_a_schema_that_is_none_and_saves_that_clash_are_refused(spark: SparkSess
     ssc = StreamingContext(spark.sparkContext, 1)
     stream = ssc.queueStream(WORDS)
     for schema, text in (
-        ("word strin", "expected a StructType, a DDL"),
+        ("word words words", "expected a StructType, a DDL"),
         (["a", "a"], "a name of its own"),
         ([], "at least one"),
         ("a void", "void"),
