@@ -194,7 +194,7 @@ class DStream(Bridges, Generic[T_co]):
         """Return what `func` makes of each RDD, or of time and RDD."""
         arguments = func.__code__.co_argcount
         assert arguments in {1, 2}, "func should take one or two arguments"  # noqa: S101 (as in Spark)
-        with_time: Any = func if arguments == 2 else lambda _, rdd: func(rdd)  # type: ignore[call-arg, arg-type]  # noqa: PLR2004
+        with_time: Any = func if arguments == 2 else lambda _, rdd: func(rdd)  # type: ignore[call-arg]  # noqa: PLR2004
         return TransformedDStream(self._ssc._graph.add(TransformNode([self._node], with_time)), self._ssc)
 
     def transformWith(
@@ -206,7 +206,7 @@ class DStream(Bridges, Generic[T_co]):
         """Return what `func` makes of the RDDs of two streams, or of time and both."""
         arguments = func.__code__.co_argcount
         assert arguments in {2, 3}, "func should take two or three arguments"  # noqa: S101 (as in Spark)
-        with_time: Any = func if arguments == 3 else lambda _, a, b: func(a, b)  # type: ignore[call-arg, arg-type]  # noqa: PLR2004
+        with_time: Any = func if arguments == 3 else lambda _, a, b: func(a, b)  # type: ignore[call-arg]  # noqa: PLR2004
         return DStream(self._ssc._graph.add(TransformNode([self._node, other._node], with_time, kind="transformWith")), self._ssc)
 
     # Two streams.
@@ -301,7 +301,7 @@ class DStream(Bridges, Generic[T_co]):
         keyed = self.map(lambda element: (1, element))
         return keyed.reduceByKeyAndWindow(reduceFunc, invReduceFunc, windowDuration, slideDuration, 1).map(lambda pair: pair[1])
 
-    def countByWindow(self, windowDuration: float, slideDuration: float) -> DStream[int]:
+    def countByWindow(self: DStream[T], windowDuration: float, slideDuration: float) -> DStream[int]:
         """Return the number of elements in the window."""
         return self.map(lambda _: 1).reduceByWindow(operator.add, operator.sub, windowDuration, slideDuration)
 
@@ -413,7 +413,7 @@ class DStream(Bridges, Generic[T_co]):
 
     def foreachRDD(self: DStream[T], func: Union[Callable[[RDD[T]], None], Callable[[datetime, RDD[T]], None]]) -> None:
         """Call `func` with each RDD, or with time and RDD."""
-        with_time: Any = func if func.__code__.co_argcount != 1 else lambda _, rdd: func(rdd)  # type: ignore[call-arg, arg-type]
+        with_time: Any = func if func.__code__.co_argcount != 1 else lambda _, rdd: func(rdd)  # type: ignore[call-arg]
         self._out(lambda batch, rows: with_time(batch.time, rows.rdd()), "foreachRDD")
 
     def pprint(self, num: int = 10) -> None:
