@@ -65,7 +65,8 @@ class KafkaRows(Rows):
 def kafka_rows(context: SparkContext, ranges: Sequence[Range], reading: Reading) -> KafkaRows:
     """Return the rows of ranges, one partition each, in this order."""
     places = context.parallelize(range(len(ranges)), len(ranges)) if ranges else context.emptyRDD()
-    return KafkaRows(places, ranges, lambda index, _: reading.blocks(ranges[index]))
+    # One number per partition; PySpark gives up a worker, and its consumers, that has not read all of its input.
+    return KafkaRows(places, ranges, lambda index, there: chain.from_iterable(reading.blocks(ranges[index]) for _ in there))
 
 
 class KafkaInput(InputNode):

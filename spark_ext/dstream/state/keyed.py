@@ -126,9 +126,10 @@ class KeyedNode(Node):
         """Return as rows what `pick` finds in each partition's file; `by_key`: pairs, where their keys belong."""
         files = self.files(batch)
 
-        def run(index: int, _: Iterable[Any]) -> Iterator[Block]:
-            block = pick(files.read(index))
-            return iter([block] if len(block) else [])
+        def run(index: int, there: Iterable[Any]) -> Iterator[Block]:
+            for _ in there:  # one number; PySpark gives up a worker that has not read all of its input
+                block = pick(files.read(index))
+                yield from [block] if len(block) else []
 
         numbers = batch.context.parallelize(range(self.partitions), self.partitions)
         if by_key:
@@ -150,7 +151,7 @@ class KeyedNode(Node):
     def _run(self, batch: Batch, rows: Rows | None, before: Files | None, task: Task) -> None:
         if rows is None:
             numbers = batch.context.parallelize(range(self.partitions), self.partitions)
-            blocks: RDD[bytes] = numbers.mapPartitions(lambda _: iter(()))
+            blocks: RDD[Any] = numbers.filter(lambda _: False)
         else:
             blocks = placed(rows, self.partitions)
         _write(blocks, before, self.files(batch), task)

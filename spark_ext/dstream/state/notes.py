@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pyspark import SparkContext
 from pyspark.core.rdd import Partitioner, portable_hash
 
+from spark_ext.dstream.columns.blocks import Block, decode
 from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
 from spark_ext.dstream.store import Store
 from spark_ext.errors import StateError
@@ -109,14 +110,15 @@ def laid(context: SparkContext, store: Store, stream: str, parts: Sequence[Seque
     if not parts:
         return of_rdd(context.emptyRDD())
 
-    def read(files: Iterable[Sequence[tuple[int, int]]]) -> Iterable[bytes]:
-        for time_ms, partition in next(iter(files)):
-            yield left_content(store, stream, time_ms, partition)
+    def read(_: int, there: Iterable[Sequence[tuple[int, int]]]) -> Iterator[Block]:
+        for files in there:  # one list; PySpark gives up a worker that has not read all of its input
+            for time_ms, partition in files:
+                yield decode(left_content(store, stream, time_ms, partition))
 
-    blocks = context.parallelize(parts, len(parts)).mapPartitions(read)
+    base = context.parallelize(parts, len(parts))
     if placed == PORTABLE_HASH:
-        blocks.partitioner = Partitioner(len(parts), portable_hash)
-    return of_blocks(blocks)
+        base.partitioner = Partitioner(len(parts), portable_hash)
+    return of_blocks(base, read)
 
 
 def _note(content: dict[str, Any]) -> Note:

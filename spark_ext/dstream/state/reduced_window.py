@@ -115,7 +115,7 @@ class ReducedWindowNode(Node):
     def _reduced(self, batch: Batch, rows: Rows | None) -> Rows:
         if rows is not None:
             return reduced(rows, self._function, self.partitions)
-        return of_blocks(batch.context.parallelize(range(self.partitions), self.partitions).mapPartitions(lambda _: iter(())))
+        return of_blocks(batch.context.parallelize(range(self.partitions), self.partitions).filter(lambda _: False))
 
     def _note(self, batch: Batch, notes: Notes, stream: str, note: Note) -> None:
         notes.write(batch.store, stream, batch.time_ms, note, needed_from_ms=self.needed_from(batch.time_ms))
