@@ -60,7 +60,7 @@ def mask(found: Expression, column: pa.Array) -> pa.BooleanArray | None:
 def _worked_out(found: Expression, columns: tuple[pa.Array, ...]) -> pa.Array | None:
     try:
         made = _Columns(columns).value(found)
-    except (_NotForItError, pa.ArrowException):
+    except (_NotForItError, pa.ArrowException, OverflowError, UnicodeEncodeError):  # the last two: constants that no column holds
         return None
     return made if isinstance(made, pa.Array) else None
 
