@@ -180,7 +180,8 @@ def test_filters_and_splits_do_work_on_columns() -> None:
         (lambda x: x + 1, [2**63 - 1]), (lambda x: x * x, [2**40]), (lambda x: x + x, [True]), (lambda x: 1 // x, [0]), (abs, [-(2**63)]),
         (lambda x: x / 3, [2**60 + 1]), (lambda x: x == 1.0, [2**53 + 1]), (int, [" 1"]), (int, ["1_0"]), (float, ["nan"]), (str, [1.5]),
         (lambda x: x.lower(), ["É"]), (lambda p: p[1] + 1, [("a", None), ("a", 1)]), (lambda x: x % 2, [1.5]), (lambda x: x[0], ["ab"]),
-        (lambda x: x + 2**63, [1]), (lambda x: (x, 1180591620717411303424), [1]), (lambda x: x + "\ud800", ["a"]), (lambda x: x.split("\ud800"), ["a"]),
+        (lambda x: x + 2**63, [1]), (lambda x: (x, 1180591620717411303424), [1]),
+        (lambda x: x + "\ud800", ["a"]), (lambda x: x.split("\ud800"), ["a"]),
     ],
 )  # fmt: skip
 def test_what_is_not_sure_is_handed_back(function: Callable[[Any], Any], elements: list[Any]) -> None:
