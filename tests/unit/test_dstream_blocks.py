@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_ext.dstream.columns.blocks import BLOCK_ROWS, decode, encode, pack, packed, unpack
+from spark_ext.dstream.columns.blocks import BLOCK_ROWS, OBJECT_ROWS, cut, decode, encode, pack, packed, unpack
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -119,8 +119,10 @@ def test_blocks_are_cut_by_rows_and_by_bytes() -> None:
     assert sum(sizes) == 2 * BLOCK_ROWS
     assert max(sizes) == BLOCK_ROWS
     assert [unpack(block) for block in packed(range(5), rows=2)] == [[0, 1], [2, 3], [4]]
-    large = [len(block) for block in packed(bytes(1 << 20) for _ in range(1100))]
-    assert max(large[1:]) <= 16
+    large = [len(block) for block in packed(bytes(1 << 20) for _ in range(100))]
+    assert max(large) == 16
+    small = [len(some) for some in cut((bytes(1 << 20) for _ in range(100)), OBJECT_ROWS)]
+    assert max(small) == 16
     assert list(packed([])) == []
 
 

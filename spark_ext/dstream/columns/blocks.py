@@ -35,7 +35,7 @@ __all__ = [
 
 Block: TypeAlias = pa.Array | list[Any]
 BLOCK_ROWS: Final = 100_000
-FIRST_ROWS: Final = 1_000  # until the size of an element is known; who takes the first few elements waits for no more
+FIRST_ROWS: Final = 16  # until the size of an element is known; who takes the first few elements waits for no more
 OBJECT_ROWS: Final = 1_000  # of objects that pass by: few enough to stay in the processor's cache
 BLOCK_BYTES: Final = 16 << 20
 GATHERED_BYTES: Final = 64 << 20
@@ -120,7 +120,7 @@ def cut(elements: Iterable[Any], rows: int = BLOCK_ROWS) -> Iterator[list[Any]]:
     wanted = min(rows, FIRST_ROWS)
     while some := list(islice(there, wanted)):
         yield some
-        if rows > FIRST_ROWS:
+        if wanted == FIRST_ROWS or rows > OBJECT_ROWS:  # of many small lists only the first is looked at
             wanted = max(1, min(rows, wanted * 100, BLOCK_BYTES // (_bytes_per_element(some) + 1)))
 
 
