@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,21 @@ from typing import Any, Final
 
 from pyspark import cloudpickle
 
-__all__ = ["unpicklable", "users_functions"]
+__all__ = ["argument_count", "unpicklable", "users_functions"]
 
 HERE: Final = str(Path(__file__).parent)
+ONE_PLACE: Final = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
+
+def argument_count(function: Callable[..., Any]) -> int:
+    """Return how many arguments a function is to be called with, those that it must get.
+
+    Of plain functions those with a default as well, as `pyspark.streaming` counts; it takes no other callables than these.
+    """
+    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
+        return function.__code__.co_argcount
+    parameters = inspect.signature(function).parameters.values()
+    return sum(one.kind in ONE_PLACE and one.default is one.empty for one in parameters)
 
 
 def users_functions(held: Any) -> Iterator[Any]:

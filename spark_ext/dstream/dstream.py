@@ -15,6 +15,7 @@ from pyspark.resultiterable import ResultIterable
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.bridges import Bridges
+from spark_ext.dstream.closures import argument_count
 from spark_ext.dstream.columns.cogroup import cogrouped, joined
 from spark_ext.dstream.columns.combine import combined, counted, counted_by_value, grouped, reduced, reduced_to_one
 from spark_ext.dstream.columns.exchange import placed
@@ -192,7 +193,7 @@ class DStream(Bridges, Generic[T_co]):
 
     def transform(self: DStream[T], func: Union[Callable[[RDD[T]], RDD[U]], Callable[[datetime, RDD[T]], RDD[U]]]) -> TransformedDStream[U]:
         """Return what `func` makes of each RDD, or of time and RDD."""
-        arguments = func.__code__.co_argcount
+        arguments = argument_count(func)
         assert arguments in {1, 2}, "func should take one or two arguments"  # noqa: S101 (as in Spark)
         with_time: Any = func if arguments == 2 else lambda _, rdd: func(rdd)  # type: ignore[call-arg]  # noqa: PLR2004
         return TransformedDStream(self._ssc._graph.add(TransformNode([self._node], with_time)), self._ssc)
@@ -204,7 +205,7 @@ class DStream(Bridges, Generic[T_co]):
         keepSerializer: bool = False,
     ) -> DStream[V]:
         """Return what `func` makes of the RDDs of two streams, or of time and both."""
-        arguments = func.__code__.co_argcount
+        arguments = argument_count(func)
         assert arguments in {2, 3}, "func should take two or three arguments"  # noqa: S101 (as in Spark)
         with_time: Any = func if arguments == 3 else lambda _, a, b: func(a, b)  # type: ignore[call-arg]  # noqa: PLR2004
         return DStream(self._ssc._graph.add(TransformNode([self._node, other._node], with_time, kind="transformWith")), self._ssc)
@@ -413,7 +414,7 @@ class DStream(Bridges, Generic[T_co]):
 
     def foreachRDD(self: DStream[T], func: Union[Callable[[RDD[T]], None], Callable[[datetime, RDD[T]], None]]) -> None:
         """Call `func` with each RDD, or with time and RDD."""
-        with_time: Any = func if func.__code__.co_argcount != 1 else lambda _, rdd: func(rdd)  # type: ignore[call-arg]
+        with_time: Any = func if argument_count(func) != 1 else lambda _, rdd: func(rdd)  # type: ignore[call-arg]
         self._out(lambda batch, rows: with_time(batch.time, rows.rdd()), "foreachRDD")
 
     def pprint(self, num: int = 10) -> None:
@@ -466,14 +467,14 @@ class DStream(Bridges, Generic[T_co]):
         return TransformedDStream(self._ssc._graph.add(node), self._ssc)
 
     def _by_rows(self, function: Callable[[Rows, int], Rows], kind: str, partitions: int | None) -> TransformedDStream[Any]:
-        count = self._sc.defaultParallelism if partitions is None else partitions
+        count = checked_partitions(partitions, kind) or self._sc.defaultParallelism
         node = RowsNode([self._node], lambda rows: function(rows, count), kind=kind)
         return TransformedDStream(self._ssc._graph.add(node), self._ssc)
 
     def _with_rows(
         self, other: DStream[Any], function: Callable[[Rows, Rows, int], Rows], kind: str, partitions: int | None
     ) -> DStream[Any]:
-        count = self._sc.defaultParallelism if partitions is None else partitions
+        count = checked_partitions(partitions, kind) or self._sc.defaultParallelism
         node = RowsNode([self._node, other._node], lambda a, b: function(a, b, count), kind=kind)
         return DStream(self._ssc._graph.add(node), self._ssc)
 

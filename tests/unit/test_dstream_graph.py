@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from spark_ext.dstream.checks import check_program
-from spark_ext.dstream.closures import unpicklable, users_functions
+from spark_ext.dstream.closures import argument_count, unpicklable, users_functions
 from spark_ext.dstream.columns.steps import FilterStep, MapStep, PartitionStep
 from spark_ext.dstream.errors import StreamArgumentError, StreamStateError
 from spark_ext.dstream.graph import Graph, Node
@@ -194,3 +195,29 @@ def test_functions_that_run_in_the_driver_may_hold_anything() -> None:
     node = graph.add(TransformNode([graph.add(Input(1000))], lambda _, rdd: (lock, rdd)))  # type: ignore[arg-type, return-value]
     graph.add_output(node, lambda *_: (lock, None)[1], "out")
     check(graph)
+
+
+class Handler:
+    def method(self, time: Any, rdd: Any) -> None: ...
+
+    def __call__(self, rdd: Any, more: int = 0) -> None: ...
+
+
+def defaulted(rdd: Any, more: int = 0) -> None: ...
+
+
+@functools.wraps(defaulted)
+def decorated(*given: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        (lambda rdd: rdd, 1), (lambda time, rdd: rdd, 2), (defaulted, 2), (decorated, 1), (Handler().method, 2), (Handler.method, 3),
+        (Handler(), 1), (partial(defaulted, more=1), 1), (partial(Handler.method, Handler(), 1), 1), (lambda *rdds: rdds, 0),
+    ],
+)  # fmt: skip
+def test_arguments_are_counted_as_spark_does_and_of_any_callable(function: Callable[..., Any], count: int) -> None:
+    assert argument_count(function) == count
+    with pytest.raises(TypeError, match="None is not a callable object"):
+        argument_count(None)  # type: ignore[arg-type]
