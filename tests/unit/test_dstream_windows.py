@@ -164,6 +164,11 @@ def test_lists_of_batches_stay_as_they_are() -> None:
     assert dict(turned(result, first, [], extend, lambda a, b: a[len(b) :])) == {"a": [3], "b": []}
 
 
+def test_a_known_function_may_give_another_type() -> None:
+    after = turned(pack([("a", 4), ("b", 1)]), pack([("a", 2)]), pack([]), operator.add, operator.truediv)
+    assert exactly(unpack(after)) == exactly([("a", 2.0), ("b", 1)])
+
+
 def test_the_sum_that_int64_has_no_room_for_is_pythons() -> None:
     after = turned(pack([("a", BIG), ("b", 1)]), pack([]), pack([("a", 1)]), operator.add, operator.sub)
     assert dict(unpack(after)) == {"a": 2**63, "b": 1}
