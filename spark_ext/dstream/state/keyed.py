@@ -12,8 +12,6 @@ A batch that is tried again reads the state before it, which is still there, and
 from __future__ import annotations
 
 import gc
-import os
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from spark_ext.dstream.columns.exchange import placed
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
-from spark_ext.dstream.state.notes import left_content
+from spark_ext.dstream.state.notes import hashed_by, left_content
 from spark_ext.dstream.store import Store
 
 __all__ = ["Files", "KeyedNode", "Task", "checked_partitions"]
@@ -82,8 +80,7 @@ class KeyedNode(Node):
         self._initial = initial
 
     def shape(self) -> dict[str, Any]:  # noqa: D102 (Node's)
-        # Where keys are, and the hashes of keys, depend on both.
-        return {"partitions": self.partitions, "hash": f"{sys.hash_info.algorithm} {os.environ.get('PYTHONHASHSEED', '0')}"}
+        return {"partitions": self.partitions, "hash": hashed_by()}  # where keys are depends on both
 
     def restore(self, shape: dict[str, Any]) -> None:  # noqa: D102 (Node's)
         if not self._is_given:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,10 +17,9 @@ from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
 from spark_ext.dstream.store import Store
 from spark_ext.errors import StateError
 
-__all__ = ["PORTABLE_HASH", "Note", "Notes", "laid", "left_content", "placed_by"]
+__all__ = ["Note", "Notes", "hashed_by", "laid", "left_content", "placed_by"]
 
 NOTE: Final = -1  # where the note is, beside partitions 0, 1, ...
-PORTABLE_HASH: Final = f"{portable_hash.__module__}.{portable_hash.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Note:
     rows : tuple of int or None
         By partition; None: the stream had no RDD.
     placed : str or None
-        The function whose value says in which partition a key is.
+        What says in which partition a key is: `hashed_by` for `portable_hash`, else the name of the function.
     is_filtered : bool
         Whether each row has passed the filter of its window.
     """
@@ -67,11 +68,18 @@ class Notes:
         return [(time_ms, note.rows, note) for time_ms, note in found if note is not None and note.rows is not None]
 
 
+def hashed_by() -> str:
+    """Say what a key's `portable_hash` depends on: another Python, or another seed, has other partitions for the same keys."""
+    return f"{sys.hash_info.algorithm} {os.environ.get('PYTHONHASHSEED', '0')}"
+
+
 def placed_by(rows: Rows) -> str | None:
-    """Return the name of the function that placed keys in their partitions, None if none did."""
+    """Return what placed keys in their partitions, as in a note; None if nothing did."""
     if rows.base.partitioner is None or not rows.keeps_places:
         return None
     function = rows.base.partitioner.partitionFunc
+    if function is portable_hash:
+        return hashed_by()
     return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
@@ -105,7 +113,7 @@ def laid(context: SparkContext, store: Store, stream: str, parts: Sequence[Seque
     parts : sequence of sequences of (int, int)
         For each partition of the rows, batch time and partition of each file that is in it.
     placed : str or None
-        What placed the keys, if they are in their partitions.
+        What placed the keys, as in a note.
     """
     if not parts:
         return of_rdd(context.emptyRDD())
@@ -116,7 +124,7 @@ def laid(context: SparkContext, store: Store, stream: str, parts: Sequence[Seque
                 yield decode(left_content(store, stream, time_ms, partition))
 
     base = context.parallelize(parts, len(parts))
-    if placed == PORTABLE_HASH:
+    if placed == hashed_by():
         base.partitioner = Partitioner(len(parts), portable_hash)
     return of_blocks(base, read)
 

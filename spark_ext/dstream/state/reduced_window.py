@@ -21,7 +21,7 @@ from spark_ext.dstream.columns.blocks import Block, decode, encode
 from spark_ext.dstream.columns.combine import reduced
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows, of_blocks
-from spark_ext.dstream.state.notes import PORTABLE_HASH, Note, Notes, laid, left_content
+from spark_ext.dstream.state.notes import Note, Notes, hashed_by, laid, left_content
 from spark_ext.dstream.state.window_kernel import Function, KeepIf, filtered, folded, joined, turned
 from spark_ext.dstream.store import Store
 
@@ -77,7 +77,8 @@ class ReducedWindowNode(Node):
         self._results = Notes()
 
     def shape(self) -> dict[str, Any]:  # noqa: D102 (Node's)
-        return {"window_ms": self._window_ms, "parent_slide_ms": self.parents[0].slide_ms, "partitions": self.partitions}
+        kept = {"window_ms": self._window_ms, "parent_slide_ms": self.parents[0].slide_ms}
+        return {**kept, "partitions": self.partitions, "hash": hashed_by()}
 
     def restore(self, shape: dict[str, Any]) -> None:  # noqa: D102 (Node's)
         if not self._is_given:
@@ -110,7 +111,7 @@ class ReducedWindowNode(Node):
         if note is None or note.rows is None:
             return None
         files = [[(batch.time_ms, partition)] if rows else [] for partition, rows in enumerate(note.rows)]
-        return laid(batch.context, batch.store, self.name + RESULT, files, PORTABLE_HASH)
+        return laid(batch.context, batch.store, self.name + RESULT, files, hashed_by())
 
     def _reduced(self, batch: Batch, rows: Rows | None) -> Rows:
         if rows is not None:
