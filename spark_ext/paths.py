@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 
 from pyarrow import fs
 
-__all__ = ["absolute", "file_system"]
+__all__ = ["absolute", "file_system", "write_whole"]
 
 
 def absolute(path: str | Path) -> str:
@@ -38,3 +39,27 @@ def file_system(path: str) -> tuple[fs.FileSystem, str]:
         files, root = fs.FileSystem.from_uri("s3" + path.removeprefix("s3a") if path.startswith("s3a://") else path)
         return files, root
     return fs.LocalFileSystem(), path
+
+
+def write_whole(files: fs.FileSystem, path: str, content: bytes) -> None:
+    """Write a file of a folder that is there, or replace it: who looks sees the old one or the new one, and a kill leaves one of them.
+
+    Two may write at once; one of them is the last. On a local disk a kill may leave a hidden file beside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_whole(fs.LocalFileSystem(), f"{folder}/file", b"new")
+    ...     [one.name for one in Path(folder).iterdir()]
+    ['file']
+    """
+    if not isinstance(files, fs.LocalFileSystem):  # there a file appears when it is whole
+        with files.open_output_stream(path) as opened:
+            opened.write(content)
+        return
+    folder, _, name = path.rpartition("/")
+    aside = f"{folder}/.{name}.{uuid.uuid4().hex}"
+    with files.open_output_stream(aside) as opened:
+        opened.write(content)
+    files.move(aside, path)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import operator
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
 from spark_ext.dstream import DStream, StreamingContext
+from spark_ext.queries.signals import stop_asked_by_signals
 
 __all__ = ["Checkpoint", "Host", "Interval", "Port", "count_words", "run"]
 
@@ -36,26 +33,7 @@ def run(ssc: StreamingContext) -> None:
     """
     asked = threading.Event()
     ssc.start()
-    with _signals(asked):
+    with stop_asked_by_signals(asked):
         while not ssc.awaitTerminationOrTimeout(POLL_S):
             if asked.is_set():
                 ssc.stop(stopGraceFully=True)
-
-
-@contextmanager
-def _signals(asked: threading.Event) -> Iterator[None]:
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals come to the main thread only
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

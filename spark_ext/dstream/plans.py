@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pyarrow import fs
-
 from spark_ext.errors import CheckpointMismatchError
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 
 __all__ = ["Plan", "PlanLog"]
 
@@ -75,12 +73,7 @@ class PlanLog:
         """Write a plan, and forget the one that is `KEPT` batches older."""
         files, root = file_system(self.path)
         files.create_dir(root, recursive=True)
-        target = f"{root}/{plan.number}.json"
-        local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
-        aside = f"{root}/.{plan.number}.new" if local else target
-        with files.open_output_stream(aside) as opened:
-            opened.write(json.dumps({"time_ms": plan.time_ms, "inputs": dict(plan.inputs)}).encode())
-        if local:
-            files.move(aside, target)
+        content = json.dumps({"time_ms": plan.time_ms, "inputs": dict(plan.inputs)}).encode()
+        write_whole(files, f"{root}/{plan.number}.json", content)
         with contextlib.suppress(FileNotFoundError):  # the log is younger than that
             files.delete_file(f"{root}/{plan.number - KEPT}.json")

@@ -11,9 +11,8 @@ from pyspark.core.rdd import Partitioner, portable_hash
 
 from spark_ext.dstream.columns.blocks import BLOCK_ROWS, OBJECT_ROWS, Block, cut, decode, encode, pack, unpack
 from spark_ext.dstream.columns.steps import Step, knows_first, run_on_blocks, run_on_elements
-from spark_ext.dstream.store import Store
 
-__all__ = ["Rows", "of_blocks", "of_rdd", "stored", "union"]
+__all__ = ["Rows", "of_blocks", "of_rdd", "union"]
 
 
 Reader: TypeAlias = Callable[[int, Iterable[Any]], Iterator[Block]]
@@ -120,16 +119,6 @@ def union(context: SparkContext, rows: Sequence[Rows]) -> Rows:
     if rows and all(one.is_blocks for one in rows):
         return of_blocks(context.union([one.blocks() for one in rows]))
     return of_rdd(context.union([one.rdd() for one in rows]) if rows else context.emptyRDD())
-
-
-def stored(context: SparkContext, store: Store, stream: str, time_ms: int, partitions: int) -> Rows:
-    """Rows that a stream left in the store at a batch time, one encoded block per partition."""
-
-    def read(index: int, _: Iterable[Any]) -> Iterator[bytes]:
-        content = store.read(stream, time_ms, index)
-        return iter(() if content is None else (content,))
-
-    return of_blocks(context.parallelize(range(partitions), partitions).mapPartitionsWithIndex(read))
 
 
 def _elements(steps: tuple[Step, ...]) -> Callable[[int, Iterable[Any]], Iterable[Any]]:

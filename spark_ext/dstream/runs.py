@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pyarrow import fs
-
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 
 __all__ = ["begun", "newest"]
 
@@ -23,10 +21,5 @@ def begun(checkpoint: str, run: str) -> str:
     """Begin a run and return its folder; earlier runs stay beside it."""
     files, root = file_system(checkpoint)
     files.create_dir(f"{root}/{run}", recursive=True)
-    local = isinstance(files, fs.LocalFileSystem)
-    aside = f"{root}/.current.new" if local else f"{root}/current"
-    with files.open_output_stream(aside) as opened:
-        opened.write(run.encode())
-    if local:
-        files.move(aside, f"{root}/current")
+    write_whole(files, f"{root}/current", run.encode())
     return f"{checkpoint}/{run}"

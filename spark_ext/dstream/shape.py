@@ -7,11 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyarrow import fs
-
 from spark_ext.dstream.graph import Graph
 from spark_ext.errors import CheckpointMismatchError
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 
 __all__ = ["Shape", "agree", "shape_of"]
 
@@ -38,13 +36,8 @@ class Shape:
         """Write the file whole or not at all."""
         files, root = file_system(folder)
         files.create_dir(root, recursive=True)
-        local = isinstance(files, fs.LocalFileSystem)
-        aside = f"{root}/.{FILE}.new" if local else f"{root}/{FILE}"
-        with files.open_output_stream(aside) as opened:
-            content = {"interval_ms": self.interval_ms, "zero_ms": self.zero_ms, "streams": self.streams}
-            opened.write(json.dumps(content, indent=1).encode())
-        if local:
-            files.move(aside, f"{root}/{FILE}")
+        content = {"interval_ms": self.interval_ms, "zero_ms": self.zero_ms, "streams": self.streams}
+        write_whole(files, f"{root}/{FILE}", json.dumps(content, indent=1).encode())
 
     @classmethod
     def read(cls, folder: str) -> Shape | None:

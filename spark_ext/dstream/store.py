@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyarrow import fs
 
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 
 __all__ = ["Store"]
 
@@ -32,13 +31,7 @@ class Store:
         files, root = file_system(self.path)
         folder = f"{root}/{stream}/{time_ms}"
         files.create_dir(folder, recursive=True)
-        target = f"{folder}/{partition}"
-        local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
-        aside = f"{folder}/.{partition}.{uuid.uuid4().hex}" if local else target  # a task may run twice at once
-        with files.open_output_stream(aside) as opened:
-            opened.write(content)
-        if local:
-            files.move(aside, target)
+        write_whole(files, f"{folder}/{partition}", content)
 
     def read(self, stream: str, time_ms: int, partition: int) -> bytes | None:
         """Read one partition; None if that stream left nothing there."""

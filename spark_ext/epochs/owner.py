@@ -16,7 +16,7 @@ import psutil
 from pyarrow import fs
 
 from spark_ext.errors import EpochError
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 from spark_ext.queries.checkpoint import Checkpoint
 
 __all__ = ["Owner", "release", "take"]
@@ -75,10 +75,7 @@ def take(checkpoint: Checkpoint) -> bool:
             why="two drivers would do the same batches",
             todo=f"let it run, or stop it first: kill {known.pid}",
         )
-    aside = f"{root}/.{FILE}.{this.pid}"
-    with files.open_output_stream(aside) as opened:
-        opened.write(json.dumps(asdict(this)).encode())
-    files.move(aside, f"{root}/{FILE}")
+    write_whole(files, f"{root}/{FILE}", json.dumps(asdict(this)).encode())
     if checkpoint.path not in _held:
         _held.add(checkpoint.path)
         atexit.register(release, checkpoint)

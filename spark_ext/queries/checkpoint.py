@@ -18,7 +18,7 @@ from typing import Any, Final
 from pyarrow import fs
 
 from spark_ext.errors import CheckpointMismatchError
-from spark_ext.paths import absolute, file_system
+from spark_ext.paths import absolute, file_system, write_whole
 
 __all__ = ["BatchRecord", "Checkpoint"]
 
@@ -244,12 +244,7 @@ def _write_once(files: fs.FileSystem, path: str, content: bytes) -> None:
 
 
 def _replace(files: fs.FileSystem, path: str, content: Mapping[str, object]) -> None:
-    local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
-    aside = f"{path}.{uuid.uuid4().hex}" if local else path
-    with files.open_output_stream(aside) as opened:
-        opened.write(json.dumps(content, indent=1).encode())
-    if local:
-        files.move(aside, path)
+    write_whole(files, path, json.dumps(content, indent=1).encode())
 
 
 def _id_of(found: Mapping[str, Any], identity: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
-from types import FrameType
 from typing import Any, Final
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -16,6 +14,7 @@ from pyspark import SparkContext
 from pyspark.java_gateway import ensure_callback_server_started
 
 from spark_ext.queries.query import Query
+from spark_ext.queries.signals import stop_asked_by_signals
 
 __all__ = ["Outcome", "run"]
 
@@ -57,7 +56,7 @@ def run(queries: Sequence[Query], *, on_tick: Callable[[], None] = lambda: None,
     """
     asked = stop or threading.Event()
     failed: list[Exception] = []
-    with _signals(asked), _jvm_hook(queries, asked):
+    with stop_asked_by_signals(asked), _jvm_hook(queries, asked):
         try:
             while any(query.is_active() for query in queries) and not asked.is_set():
                 for query in queries:
@@ -101,24 +100,6 @@ def _report(errors: Sequence[Exception]) -> None:
 
 def _is_jvm_gone(error: BaseException) -> bool:
     return isinstance(error, Py4JError) and not isinstance(error, Py4JJavaError)  # the latter is an answer
-
-
-@contextmanager
-def _signals(asked: threading.Event) -> Iterator[None]:
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only; a notebook stops through `stop`
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _StopQueries:

@@ -7,7 +7,6 @@ it takes effect once, and a replay of its batch sees it again.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_ext.errors import SettingsError
-from spark_ext.paths import absolute, file_system
+from spark_ext.paths import absolute, file_system, write_whole
 
 __all__ = ["UNTIL", "Control"]
 
@@ -74,13 +73,7 @@ class Control:
         if files.get_file_info(place).type != fs.FileType.NotFound:
             return
         content = json.dumps({"until_us": until_us}).encode() + b"\n"
-        # Spark sees no name that starts with a dot; a store without renames shows an object when it is whole.
-        local = isinstance(files, fs.LocalFileSystem)
-        aside = f"{root}/.{uuid.uuid4().hex}" if local else place
-        with files.open_output_stream(aside) as opened:
-            opened.write(content)
-        if local:
-            files.move(aside, place)
+        write_whole(files, place, content)  # Spark sees no name that starts with a dot
 
     def rows(self, spark: SparkSession) -> DataFrame:
         """Return the requests as a stream.

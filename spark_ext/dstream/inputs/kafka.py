@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
-from pyarrow import fs
 from pyspark import SparkContext, StorageLevel
 from pyspark.core.rdd import RDD, PipelinedRDD
 
@@ -27,7 +26,7 @@ from spark_ext.dstream.rows import Reader, Rows
 from spark_ext.kafka.offsets import Document, Range, Seen, check_ids
 from spark_ext.kafka.options import Place, SourceOptions
 from spark_ext.kafka.planner import Planner
-from spark_ext.paths import file_system
+from spark_ext.paths import file_system, write_whole
 
 __all__ = ["KafkaInput", "KafkaRDD", "KafkaRows", "kafka_rows", "planned_ranges"]
 
@@ -219,9 +218,4 @@ def _write(folder: str, first: Document) -> None:
     """Write down where the first batch starts: before it is planned, "latest" must not move at a restart."""
     files, root = file_system(folder)
     files.create_dir(root, recursive=True)
-    local = isinstance(files, fs.LocalFileSystem)  # elsewhere a file appears when it is whole
-    aside = f"{root}/.{FIRST}.new" if local else f"{root}/{FIRST}"
-    with files.open_output_stream(aside) as opened:
-        opened.write(json.dumps(first.to_json()).encode())
-    if local:
-        files.move(aside, f"{root}/{FIRST}")
+    write_whole(files, f"{root}/{FIRST}", json.dumps(first.to_json()).encode())
