@@ -235,8 +235,15 @@ def test_what_cannot_run_is_refused_with_sparks_words(sc: SparkContext, tmp_path
         ):
             ssc.start()
     ssc = StreamingContext(sc, 1)
-    with pytest.raises(StreamArgumentError, match="expected one partition or more, got 0"):
-        ssc.queueStream([[(1, 1)]]).updateStateByKey(total, 0)
+    pairs = ssc.queueStream([[(1, 1)]])
+    for into_none in (
+        lambda: pairs.updateStateByKey(total, 0),
+        lambda: pairs.reduceByKey(max, 0),
+        lambda: pairs.join(pairs, 0),
+        lambda: pairs.repartition(0),
+    ):
+        with pytest.raises(StreamArgumentError, match="expected one partition or more, got 0"):
+            into_none()
     with pytest.raises(StreamArgumentError, match="expected a StateSpec"):
         ssc.queueStream([[(1, 1)]]).mapWithState(last_words)  # type: ignore[arg-type]
 
