@@ -33,11 +33,12 @@ def test_only_so_many_are_kept_and_no_other_file_is_left(tmp_path: Path) -> None
 
 
 def test_what_a_kill_left_of_a_plan_is_no_plan(tmp_path: Path) -> None:
-    (tmp_path / ".3.new").write_text('{"time_ms": 30')
+    (tmp_path / ".3.json.c0ffee").write_text('{"time_ms": 30')
     log = PlanLog(str(tmp_path))
     assert log.read(3) is None
     log.write(Plan(3, 3000))
-    assert [file.name for file in tmp_path.iterdir()] == ["3.json"]
+    assert log.read(3) == Plan(3, 3000)
+    assert [file.name for file in tmp_path.iterdir() if not file.name.startswith(".")] == ["3.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"inputs": {}}', '{"time_ms": "x", "inputs": {}}'])
