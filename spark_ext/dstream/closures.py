@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pyspark import cloudpickle
 
-__all__ = ["argument_count", "unpicklable", "users_functions"]
+__all__ = ["argument_count", "required_count", "unpicklable", "users_functions"]
 
 HERE: Final = str(Path(__file__).parent)
 ONE_PLACE: Final = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
@@ -26,6 +26,17 @@ def argument_count(function: Callable[..., Any]) -> int:
     """
     if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
         return function.__code__.co_argcount
+    return required_count(function)
+
+
+def required_count(function: Callable[..., Any]) -> int:
+    """Return how many arguments any callable must get by place.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It cannot be called, or does not tell.
+    """
     parameters = inspect.signature(function).parameters.values()
     return sum(one.kind in ONE_PLACE and one.default is one.empty for one in parameters)
 

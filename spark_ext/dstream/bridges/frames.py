@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -15,6 +14,7 @@ from pyspark.sql.types import NullType, StructType
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.bridges.frame_kernel import arrow_schema, infer, record_batch, typed
+from spark_ext.dstream.closures import required_count
 from spark_ext.dstream.columns.blocks import Block
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
@@ -181,10 +181,8 @@ def _refused(stream: DStream[Any], expected: str, got: str, why: str) -> StreamA
 
 def _with_time(func: Callable[..., Any]) -> Callable[[DataFrame, datetime], Any]:
     """Return a function of frame and time; one of one argument does not get the time."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        places = [one for one in inspect.signature(func).parameters.values() if one.kind in kinds and one.default is one.empty]
-        takes_time = len(places) != 1
+        takes_time = required_count(func) != 1
     except (TypeError, ValueError):  # a function that does not tell
         takes_time = True
     return func if takes_time else lambda frame, _: func(frame)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 from pyspark import RDD
 
+from spark_ext.dstream.closures import required_count
 from spark_ext.dstream.errors import NoStateError, StreamArgumentError
 
 __all__ = ["State", "StateSpec"]
@@ -125,7 +125,10 @@ class StateSpec:
         StreamArgumentError
             The function takes neither three nor four arguments.
         """
-        count = _argument_count(mappingFunction)
+        try:
+            count = required_count(mappingFunction)
+        except (TypeError, ValueError):
+            count = -1
         if count not in {WITHOUT_TIME, WITH_TIME}:
             raise StreamArgumentError(
                 "define",
@@ -175,11 +178,3 @@ def _cannot(action: str, why: str) -> StreamArgumentError:
         why=f"requirement failed: {why}",
         todo="see isTimingOut(), and call remove() last",
     )
-
-
-def _argument_count(function: Callable[..., Any]) -> int:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return -1
-    return sum(one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD} and one.default is one.empty for one in parameters)
