@@ -30,12 +30,18 @@ def absolute(path: str | Path) -> str:
 def file_system(path: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of an absolute path or URI, and the path in it; Hadoop's ``s3a`` is pyarrow's ``s3``.
 
+    What follows ``file:`` is a path as it is written, as Hadoop reads it: a space may be in it, ``%20`` is none.
+
     Examples
     --------
     >>> file_system("file:/data/table")[1]
     '/data/table'
+    >>> file_system("file:///data/my table%20")[1]
+    '/data/my table%20'
     """
-    if "://" in path or path.startswith("file:"):
+    if path.startswith("file:"):
+        return fs.LocalFileSystem(), re.sub(r"^file:(//[^/]*)?(?=/)", "", path)
+    if "://" in path:
         files, root = fs.FileSystem.from_uri("s3" + path.removeprefix("s3a") if path.startswith("s3a://") else path)
         return files, root
     return fs.LocalFileSystem(), path
