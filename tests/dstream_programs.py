@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+ODD_KEYS = ["x", None, 1, True, 1.0, 2**64, "\ud800", "é", ("x", 1), ("x", None), ((), 0.5), 2.5, -0.0, 0, b"x", -1, -(2**63)]
 INTERVAL_S = 1  # in the programs' words; the runner scales it
 
 
@@ -166,6 +167,39 @@ def element_wise(stream: Stream, rng: random.Random) -> Stream:
     return stream.then(*rng.choice(choices))
 
 
+def with_other(stream: Stream, other: Stream, rng: random.Random) -> Stream:
+    """Two streams of pairs, of one slide, that come from different inputs."""
+    a, b = stream.model, other.model
+
+    def of_both(function: Callable[[list[Any], list[Any]], list[Any]]) -> Model:
+        return Model(a.slide, lambda n: None if (left := a.at(n)) is None else function(left, b.at(n) or []))
+
+    def inner(left: list[Any], right: list[Any]) -> list[Any]:
+        return [(k, v + w) for k, (v, w) in joined(left, right, left_outer=False, right_outer=False)]
+
+    def right_outer(left: list[Any], right: list[Any]) -> list[Any]:
+        return [(k, (v or 0) - w) for k, (v, w) in joined(left, right, left_outer=False, right_outer=True)]
+
+    def sizes(left: list[Any], right: list[Any]) -> list[Any]:
+        x, y = by_key(left), by_key(right)
+        return [(k, len(x.get(k, ())) * 10 + len(y.get(k, ()))) for k in x.keys() | y.keys()]
+
+    choices: list[tuple[str, Callable[[Any, Any], Any], Model]] = [
+        ("join(other, 3)", lambda d, o: d.join(o, 3).mapValues(sum), of_both(inner)),
+        ("join(other partitionBy 3, 2)", lambda d, o: d.partitionBy(2).join(o.partitionBy(3), 2).mapValues(sum), of_both(inner)),
+        ("join(other partitionBy 3, 3)", lambda d, o: d.partitionBy(3).join(o.partitionBy(3), 3).mapValues(sum), of_both(inner)),
+        ("rightOuterJoin(other)", lambda d, o: d.rightOuterJoin(o).mapValues(lambda v: (v[0] or 0) - v[1]), of_both(right_outer)),
+        ("cogroup(other)", lambda d, o: d.cogroup(o).mapValues(lambda v: len(list(v[0])) * 10 + len(list(v[1]))), of_both(sizes)),
+        ("union(other)", lambda d, o: d.union(o), of_both(lambda left, right: left + right)),
+        ("transformWith(other)", lambda d, o: d.transformWith(lambda x, y: x.union(y).reduceByKey(max), o),
+         of_both(lambda left, right: reduced(max)(left + right))),
+    ]  # fmt: skip
+    text, build, model = rng.choice(choices)
+    return Stream(
+        "pair", f"{stream.text}.{text} of {other.text}", lambda sources: build(stream.build(sources), other.build(sources)), model
+    )
+
+
 def whole_batch(stream: Stream, rng: random.Random) -> Stream:
     m = stream.model
     choices: list[tuple[str, str, Callable[[Any], Any], Model]] = [
@@ -173,6 +207,8 @@ def whole_batch(stream: Stream, rng: random.Random) -> Stream:
         ("pair", "countByValue", lambda d: d.countByValue(), m.each(lambda rows: list(Counter(rows).items()))),
         (stream.kind, "repartition(3)", lambda d: d.repartition(3), m),
         (stream.kind, "union(self)", lambda d: d.union(d), m.each(lambda rows: rows + rows)),
+        (stream.kind, "transformWith(union)", lambda d: d.transformWith(lambda _, a, b: a.union(b), d), m.each(lambda rows: rows + rows)),
+        (stream.kind, "cache", lambda d: d.cache(), m),
         (stream.kind, "transform(distinct)", lambda d: d.transform(lambda rdd: rdd.distinct()), m.each(lambda rows: list(set(rows)))),
     ]
     if stream.kind == "int":
@@ -243,7 +279,7 @@ def over_time(stream: Stream, rng: random.Random, scale: float) -> Stream:
 
 @dataclass
 class Program:
-    """One random program over the three inputs."""
+    """One random program over the inputs."""
 
     seed: int
     inputs: dict[str, list[list[Any]]]
@@ -252,20 +288,24 @@ class Program:
 
     def __post_init__(self) -> None:
         rng = random.Random(self.seed)  # noqa: S311 (seeded, no secret)
-        kind = rng.choice(list(self.inputs))
-        number = list(self.inputs).index(kind)
-        batches = self.inputs[kind]
-        source = Model(1, lambda n: batches[n - 1] if n <= len(batches) else [])
-        stream = Stream(kind, kind, lambda sources: sources[number], source)
+        sources = [self._source(number, name) for number, name in enumerate(self.inputs)]
+        stream = rng.choice(sources)
         for _ in range(rng.randint(1, 5)):
             roll = rng.random()
             if roll < 0.4:
                 stream = element_wise(stream, rng)
+            elif roll < 0.5 and stream.kind == "pair" and stream.model.slide == 1:
+                stream = with_other(stream, rng.choice([source for source in sources if source.kind == "pair"]), rng)
             elif roll < 0.7:
                 stream = whole_batch(stream, rng)
             elif stream.model.slide <= 2:
                 stream = over_time(stream, rng, self.scale)
         self.stream = stream
+
+    def _source(self, number: int, name: str) -> Stream:
+        batches = self.inputs[name]
+        model = Model(1, lambda n: batches[n - 1] if n <= len(batches) else [])
+        return Stream("pair" if name == "odd" else name, name, lambda sources: sources[number], model)
 
     def __str__(self) -> str:
         return f"program {self.seed}: {self.stream.text}"
@@ -283,7 +323,19 @@ def random_inputs(seed: int, batches: int) -> dict[str, list[list[Any]]]:
         "int": [[rng.randrange(6) for _ in range(size())] for _ in range(batches)],
         "str": [[rng.choice(words) for _ in range(size())] for _ in range(batches)],
         "pair": [[(rng.choice("xyz"), rng.randrange(5)) for _ in range(size())] for _ in range(batches)],
+        "odd": [[(rng.choice(ODD_KEYS), rng.randrange(5)) for _ in range(size())] for _ in range(batches)],
     }
+
+
+def in_order(rows: list[Any]) -> list[Any]:
+    """Rows sorted; which of equal keys stands for all is left to chance, so it is the same for all."""
+    return sorted(map(plain, rows), key=repr)
+
+
+def plain(one: Any) -> Any:
+    if isinstance(one, tuple):
+        return tuple(map(plain, one))
+    return int(one) if isinstance(one, bool | float) and one == int(one) else one
 
 
 def run(ssc: Any, programs: list[Program], inputs: dict[str, list[list[Any]]], wait: Callable[[], None]) -> dict[int, list[Any]]:
@@ -293,7 +345,7 @@ def run(ssc: Any, programs: list[Program], inputs: dict[str, list[list[Any]]], w
     for program in programs:
 
         def take(time: Any, rdd: Any, to: list[Any] = found[program.seed]) -> None:
-            to.append((time, sorted(rdd.collect(), key=repr)))
+            to.append((time, in_order(rdd.collect())))
 
         program.stream.build(sources).foreachRDD(take)
     ssc.start()
@@ -302,4 +354,4 @@ def run(ssc: Any, programs: list[Program], inputs: dict[str, list[list[Any]]], w
 
 
 def expected(program: Program, batches: int) -> list[list[Any]]:
-    return [sorted(found, key=repr) for n in range(1, batches + 1) if (found := program.stream.model.at(n)) is not None]
+    return [in_order(found) for n in range(1, batches + 1) if (found := program.stream.model.at(n)) is not None]
