@@ -36,8 +36,9 @@ def drawn(batch: int, part: int, words: int, keys: int) -> npt.NDArray[np.int64]
 def lines(context: SparkContext, batch: int, words: int, keys: int) -> RDD[str]:
     """A batch of words."""
 
-    def run(part: int, _: Any) -> Iterator[str]:
-        return (f"word{number:06d}" for number in drawn(batch, part, words, keys).tolist())
+    def run(part: int, there: Any) -> Iterator[str]:
+        for _ in there:  # one number; PySpark gives up a worker that has not read all of its input
+            yield from (f"word{number:06d}" for number in drawn(batch, part, words, keys).tolist())
 
     return context.parallelize(range(PARTS), PARTS).mapPartitionsWithIndex(run)
 
