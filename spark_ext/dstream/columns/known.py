@@ -220,7 +220,7 @@ def _item(of: Expression, place: Expression) -> Expression:
 def _global(function: FunctionType, name: str) -> Expression | _Callee:
     if name in function.__globals__:
         return _constant(function.__globals__[name])
-    found = function.__builtins__[name]  # type: ignore[attr-defined]  # what the interpreter asks
+    found = function.__builtins__[name]  # what the interpreter asks
     if BUILTINS.get(name, NOTHING) is not found or getattr(builtins, name) is not found:
         raise _UnknownError
     return _Callee(name)
