@@ -220,7 +220,8 @@ def _item(of: Expression, place: Expression) -> Expression:
 def _global(function: FunctionType, name: str) -> Expression | _Callee:
     if name in function.__globals__:
         return _constant(function.__globals__[name])
-    found = function.__builtins__[name]  # what the interpreter asks
+    asked: Any = function  # type checkers do not agree on whether it has them
+    found = asked.__builtins__[name]  # what the interpreter asks
     if BUILTINS.get(name, NOTHING) is not found or getattr(builtins, name) is not found:
         raise _UnknownError
     return _Callee(name)
