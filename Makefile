@@ -53,7 +53,7 @@ imports: setup ## imports only go down
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches and their tables, joins, the layer, the demo
+bench: setup ## the way in against Spark's connector, small batches, keyed state, epochs, sketches and their tables, joins, DStreams, the layer, the demo
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.ingest --parts --rounds 5
 	@$(BIN)/python -m benchmarks.ingest.decoders
@@ -74,6 +74,10 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.joins.lookup
 	@$(BIN)/python -m benchmarks.joins.point_lookup
 	@$(BIN)/python -m benchmarks.joins.nexmark
+	@$(BIN)/python -m benchmarks.dstream.words
+	@$(BIN)/python -m benchmarks.dstream.windows
+	@$(BIN)/python -m benchmarks.dstream.state
+	@$(BIN)/python -m benchmarks.dstream.empty
 	@$(BIN)/python -m benchmarks.layer_overhead
 	@$(BIN)/python -m benchmarks.demo_time --with-setup
 

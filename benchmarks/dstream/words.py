@@ -108,10 +108,10 @@ class Turn:
 
 @app.command()
 def main(
-    rows: Annotated[int, typer.Option(help="Lines per batch.")] = 100_000,
+    rows: Annotated[int, typer.Option(help="Lines per batch.")] = 300_000,
     words: Annotated[int, typer.Option(help="Words per line.")] = 10,
     keys: Annotated[int, typer.Option(help="Different words.")] = 100_000,
-    batches: Annotated[int, typer.Option(help="Timed batches per turn; one more comes before them.")] = 4,
+    batches: Annotated[int, typer.Option(help="Timed batches per turn; one more comes before them.")] = 3,
     turns: Annotated[int, typer.Option(help="Turns of each.")] = 2,
 ) -> None:
     """Compare."""
