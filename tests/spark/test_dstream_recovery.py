@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -245,3 +246,14 @@ def test_a_stateful_stream_that_is_gone_is_named_and_may_be_given_up(changing: C
     assert ssc.awaitBatches(1, WAIT_S)
     ssc.stop(False)
     assert changing.rows("totals")[-1] == [("a", 5)], "what was given up begins empty"
+
+
+def test_state_that_somebody_removed_is_missed(changing: Changing) -> None:
+    """Another program of the same checkpoint that is ahead removes it as well."""
+    changing.end_in_batch_2()
+    (removed,) = Path(changing.folder).glob("*/store/updateStateByKey-0")
+    shutil.rmtree(removed)
+    ssc = changing.start(changing.first)
+    with pytest.raises(BatchError, match=r"cannot continue stream 'updateStateByKey-0'.* left in the checkpoint, got nothing"):
+        ssc.awaitTermination(WAIT_S)
+    assert len(changing.rows("totals")) == 3, "nothing went out"

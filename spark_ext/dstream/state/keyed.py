@@ -27,7 +27,7 @@ from spark_ext.dstream.columns.exchange import placed
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import Node
 from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
-from spark_ext.dstream.state.notes import hashed_by, left_content
+from spark_ext.dstream.state.notes import begins, check_begins, hashed_by, left_content
 from spark_ext.dstream.store import Store
 
 __all__ = ["Files", "KeyedNode", "Task", "checked_partitions"]
@@ -101,6 +101,8 @@ class KeyedNode(Node):
             if before is not None:
                 self._run(batch, None, before, lambda state, _: state)
             return
+        if before is None:
+            begins(batch.store, self.name, batch.time_ms)
         self._run(batch, rows, before or self._begun(batch), self.task(batch))
 
     @abstractmethod
@@ -135,7 +137,10 @@ class KeyedNode(Node):
 
     def _before(self, batch: Batch) -> Files | None:
         time_ms = batch.time_ms - self.slide_ms
-        return Files(batch.store, self.name, time_ms) if time_ms in batch.store.times(self.name) else None
+        if time_ms in batch.store.times(self.name):
+            return Files(batch.store, self.name, time_ms)
+        check_begins(batch.store, self.name, time_ms)
+        return None
 
     def _begun(self, batch: Batch) -> Files | None:
         """Write the initial pairs down as a state, anew at each try."""

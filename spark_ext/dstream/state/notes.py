@@ -17,8 +17,9 @@ from spark_ext.dstream.rows import Rows, of_blocks, of_rdd
 from spark_ext.dstream.store import Store
 from spark_ext.errors import StateError
 
-__all__ = ["Note", "Notes", "hashed_by", "laid", "left_content", "placed_by"]
+__all__ = ["Note", "Notes", "begins", "check_begins", "hashed_by", "laid", "left_content", "placed_by"]
 
+SINCE: Final = ".since"  # no stream has such a name
 NOTE: Final = -1  # where the note is, beside partitions 0, 1, ...
 
 
@@ -46,9 +47,13 @@ class Notes:
 
     def __init__(self) -> None:
         self._known: dict[int, Note | None] = {}
+        self._begins = False
 
     def write(self, store: Store, stream: str, time_ms: int, note: Note, *, needed_from_ms: int) -> None:
         """Write a note, after the files that it is about; forget those before `needed_from_ms`."""
+        if not self._begins:
+            begins(store, stream, time_ms)
+            self._begins = True
         content = {"rows": note.rows, "placed": note.placed, "is_filtered": note.is_filtered}
         store.write(stream, time_ms, NOTE, json.dumps(content).encode())
         self._known[time_ms] = note
@@ -56,9 +61,11 @@ class Notes:
             del self._known[old_ms]
 
     def read(self, store: Store, stream: str, time_ms: int) -> Note | None:
-        """Return the note of a batch time; None if there is none."""
+        """Return the note of a batch time; None before the first. A StateError if it is gone."""
         if time_ms not in self._known:
             content = store.read(stream, time_ms, NOTE)
+            if content is None:
+                check_begins(store, stream, time_ms)
             self._known[time_ms] = None if content is None else _note(json.loads(content))
         return self._known[time_ms]
 
@@ -66,6 +73,33 @@ class Notes:
         """Return time, rows and note of those times at which there was an RDD."""
         found = ((time_ms, self.read(store, stream, time_ms)) for time_ms in times)
         return [(time_ms, note.rows, note) for time_ms, note in found if note is not None and note.rows is not None]
+
+
+def begins(store: Store, stream: str, time_ms: int) -> None:
+    """Write down, unless it is, that a stream leaves something at each of its batch times from this one on."""
+    if not store.times(stream + SINCE):
+        store.write(stream + SINCE, time_ms, 0, b"")
+
+
+def check_begins(store: Store, stream: str, time_ms: int) -> None:
+    """Refuse that a stream has left nothing at a batch time, unless it is before its first.
+
+    Raises
+    ------
+    StateError
+        Somebody has removed it.
+    """
+    if all(since_ms > time_ms for since_ms in store.times(stream + SINCE)):
+        return
+    raise StateError(
+        "continue",
+        "stream",
+        stream,
+        expected=f"what the batch at {time_ms} ms left in the checkpoint",
+        got="nothing",
+        why="somebody removed it, or another program runs with this checkpoint and is ahead",
+        todo="let one program run at a time; if it was removed, restore the checkpoint from a copy, or start with another one",
+    )
 
 
 def hashed_by() -> str:
