@@ -421,7 +421,7 @@ class DStream(Bridges, Generic[T_co]):
         """Print the first `num` elements of each RDD."""
 
         def show(batch: Batch, rows: Rows) -> None:
-            taken = rows.rdd().take(num + 1)
+            taken = [] if rows.is_nothing else rows.rdd().take(num + 1)
             line = "-" * 43
             shown = [line, f"Time: {batch.time}", line, *map(str, taken[:num]), *(["..."] if len(taken) > num else []), ""]
             print("\n".join(shown))  # noqa: T201 (what it is for)

@@ -12,7 +12,7 @@ from pyspark.core.rdd import Partitioner, portable_hash
 from spark_ext.dstream.columns.blocks import BLOCK_ROWS, OBJECT_ROWS, Block, cut, decode, encode, pack, unpack
 from spark_ext.dstream.columns.steps import Step, knows_first, run_on_blocks, run_on_elements
 
-__all__ = ["Rows", "of_blocks", "of_rdd", "union"]
+__all__ = ["Rows", "nothing", "of_blocks", "of_rdd", "union"]
 
 
 Reader: TypeAlias = Callable[[int, Iterable[Any]], Iterator[Block]]
@@ -33,16 +33,26 @@ class Rows:
         Whether the steps leave keys in their partitions.
     read : callable, optional
         Makes blocks of a partition of `base`; default decodes them one by one.
+    is_nothing : bool
+        Whether it is known without a job that there are no rows; what it costs to have none is then saved.
     """
 
     def __init__(
-        self, base: RDD[Any], *, is_blocks: bool, steps: tuple[Step, ...] = (), keeps_places: bool = True, read: Reader | None = None
+        self,
+        base: RDD[Any],
+        *,
+        is_blocks: bool,
+        steps: tuple[Step, ...] = (),
+        keeps_places: bool = True,
+        read: Reader | None = None,
+        is_nothing: bool = False,
     ) -> None:
         self.base = base
         self.is_blocks = is_blocks
         self.steps = steps
         self.keeps_places = keeps_places
         self.read = read
+        self.is_nothing = is_nothing
         self._rdd: RDD[Any] | None = None
 
     @property
@@ -53,7 +63,9 @@ class Rows:
     def then(self, step: Step, *, keeps_places: bool = False) -> Rows:
         """Return these rows after one more step."""
         keeps = self.keeps_places and keeps_places
-        return Rows(self.base, is_blocks=self.is_blocks, steps=(*self.steps, step), keeps_places=keeps, read=self.read)
+        is_nothing = self.is_nothing and not step.takes_partition
+        steps = (*self.steps, step)
+        return Rows(self.base, is_blocks=self.is_blocks, steps=steps, keeps_places=keeps, read=self.read, is_nothing=is_nothing)
 
     def rdd(self) -> RDD[Any]:
         """Return the rows as an RDD of Python objects, the same one each time."""
@@ -99,6 +111,8 @@ class Rows:
 
     def persisted(self, level: StorageLevel) -> Rows:
         """Return the same rows, kept by Spark as blocks once computed; the caller unpersists `base`."""
+        if self.is_nothing:
+            return self
         return Rows(self.blocks().persist(level), is_blocks=True)
 
 
@@ -112,13 +126,21 @@ def of_blocks(blocks: RDD[Any], read: Reader | None = None) -> Rows:
     return Rows(blocks, is_blocks=True, read=read)
 
 
+def nothing(context: SparkContext, partitions: int) -> Rows:
+    """No rows in so many partitions."""
+    none: RDD[Any] = context.parallelize([], partitions) if partitions else context.emptyRDD()
+    return Rows(none, is_blocks=False, is_nothing=True)
+
+
 def union(context: SparkContext, rows: Sequence[Rows]) -> Rows:
     """Rows of all of them, partitions one after the other; partitions that agree by key are laid together, as PySpark does."""
     if len(rows) == 1:
         return rows[0]
+    if all(one.is_nothing for one in rows):
+        return nothing(context, sum(one.base.getNumPartitions() for one in rows))
     if rows and all(one.is_blocks for one in rows):
         return of_blocks(context.union([one.blocks() for one in rows]))
-    return of_rdd(context.union([one.rdd() for one in rows]) if rows else context.emptyRDD())
+    return of_rdd(context.union([one.rdd() for one in rows]))
 
 
 def _elements(steps: tuple[Step, ...]) -> Callable[[int, Iterable[Any]], Iterable[Any]]:

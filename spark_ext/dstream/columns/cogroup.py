@@ -20,7 +20,7 @@ from spark_ext.dstream.columns.blocks import Block, cut, decode, encode, gathere
 from spark_ext.dstream.columns.exchange import moved, pieces
 from spark_ext.dstream.columns.folds import Grouping
 from spark_ext.dstream.columns.keys import coded
-from spark_ext.dstream.rows import Rows, of_blocks
+from spark_ext.dstream.rows import Rows, nothing, of_blocks
 
 __all__ = ["How", "cogrouped", "joined", "matched"]
 
@@ -33,11 +33,15 @@ Sided: TypeAlias = tuple[int, tuple[int, bytes]]
 
 def joined(left: Rows, right: Rows, partitions: int, how: How) -> Rows:
     """Return ``(key, (left value, right value))`` for each two pairs of a key; without a partner, where `how` keeps it, None."""
+    if (left.is_nothing and how not in KEEPS_RIGHT) or (right.is_nothing and (left.is_nothing or how not in KEEPS_LEFT)):
+        return nothing(left.context, partitions)
     return of_blocks(_together(left, right, partitions), lambda _, sided: matched(*_sides(sided), how))
 
 
 def cogrouped(left: Rows, right: Rows, partitions: int) -> Rows:
     """Return ``(key, (iterable of left values, iterable of right values))`` of each key."""
+    if left.is_nothing and right.is_nothing:
+        return nothing(left.context, partitions)
 
     def groups(_: int, sided: Iterable[Sided]) -> Iterator[Block]:
         lefts, rights = map(_table, _sides(sided))

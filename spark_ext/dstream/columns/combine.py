@@ -16,7 +16,7 @@ from pyspark.resultiterable import ResultIterable
 from spark_ext.dstream.columns.blocks import Block, decode, encode, pack, pair_of, unpack
 from spark_ext.dstream.columns.exchange import moved, pieces, placed_pieces
 from spark_ext.dstream.columns.folds import Combining, Fold, Grouping, Reducing, folded
-from spark_ext.dstream.rows import Reader, Rows, of_blocks
+from spark_ext.dstream.rows import Reader, Rows, nothing, of_blocks, of_rdd
 
 __all__ = ["combined", "counted", "counted_by_value", "grouped", "read_placed", "reduced", "reduced_to_one"]
 
@@ -56,6 +56,8 @@ def grouped(rows: Rows, partitions: int) -> Rows:
 
 def counted(rows: Rows) -> Rows:
     """Return the number of elements, in one partition; nothing if there are no partitions."""
+    if rows.is_nothing:
+        return of_rdd(rows.context.parallelize([0], 1)) if rows.base.getNumPartitions() else nothing(rows.context, 1)
 
     def count(_: int, blocks: Iterator[Block]) -> Iterator[tuple[int, bytes]]:
         yield 0, encode([sum(map(len, blocks))])
@@ -70,6 +72,8 @@ def counted(rows: Rows) -> Rows:
 
 def reduced_to_one(rows: Rows, function: Callable[[Any, Any], Any]) -> Rows:
     """Return one element, all of them put together by `function`, in one partition; nothing for nothing."""
+    if rows.is_nothing:
+        return nothing(rows.context, 1)
 
     def reduce(blocks: Iterable[Block]) -> Iterator[Block]:
         for block in folded(map(_with_one_key, blocks), Reducing(function), sends_on=False):
@@ -82,7 +86,9 @@ def reduced_to_one(rows: Rows, function: Callable[[Any, Any], Any]) -> Rows:
 
 
 def read_placed(rows: Rows, partitions: int, function: Callable[[Iterable[Block]], Iterator[Block]]) -> Rows:
-    """Return what a function makes of the blocks of pairs of each partition, once each pair is in that of its key."""
+    """Return what a function makes of the blocks of pairs of each partition, once each pair is in that of its key; nothing of nothing."""
+    if rows.is_nothing:
+        return nothing(rows.context, partitions)
     if rows.is_placed(partitions):
         made = rows.over_blocks(lambda _, blocks: map(encode, map(pack, function(blocks))), packs=False, keeps_places=True)
         return of_blocks(made)
@@ -97,6 +103,8 @@ def _by_key(
     *,
     before: Callable[[Iterable[Block]], Iterable[Block]] = iter,
 ) -> Rows:
+    if rows.is_nothing:
+        return nothing(rows.context, partitions)
     if rows.is_placed(partitions) and before is iter:
 
         def at_once(_: int, blocks: Iterator[Block]) -> Iterator[bytes]:

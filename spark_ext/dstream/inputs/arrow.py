@@ -28,7 +28,7 @@ from pyspark.sql.types import (
 from spark_ext.dstream.columns.blocks import Block
 from spark_ext.dstream.rows import Rows, of_blocks
 
-__all__ = ["message_rows", "no_rows", "reading_session", "tuple_rows", "value_rows"]
+__all__ = ["message_rows", "reading_session", "tuple_rows", "value_rows"]
 
 ROWS: Final = 32_768  # per message: a column of strings ends at 2 GiB, which is 64 KiB per line
 SETTINGS: Final = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ROWS), "spark.sql.execution.arrow.useLargeVarTypes": "false"}
@@ -101,9 +101,3 @@ def value_rows(session: SparkSession, values: JavaObject, kind: pa.DataType) -> 
     frame = session._jsparkSession.createDataset(values.rdd(), encoder)  # noqa: SLF001 (no public way)
     schema = pa.schema([("value", kind)])
     return message_rows(context, frame, lambda message: pa.ipc.read_record_batch(pa.py_buffer(message), schema).column(0))
-
-
-def no_rows(context: SparkContext) -> Rows:
-    """Return no rows in no partitions: what Spark's streams have where there is nothing to read."""
-    empty: RDD[Any] = context.emptyRDD()
-    return of_blocks(empty.mapPartitions(lambda blocks: blocks))

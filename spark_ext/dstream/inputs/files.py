@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.graph import InputNode
-from spark_ext.dstream.inputs.arrow import no_rows, reading_session, value_rows
+from spark_ext.dstream.inputs.arrow import reading_session, value_rows
 from spark_ext.dstream.inputs.listing import File, escaped, files_in, folders, next_plan
-from spark_ext.dstream.rows import Rows
+from spark_ext.dstream.rows import Rows, nothing
 from spark_ext.errors import StateError
 
 __all__ = ["RecordsInput", "TextInput"]
@@ -67,7 +67,7 @@ class FilesInput(InputNode):
         planned = batch.plan.inputs[self.name]
         files = [File(*file) for file in planned["files"]]
         if not files:
-            return no_rows(batch.context)
+            return nothing(batch.context, 0)
         if planned is not self._made:
             self._check(files)
         if self._session is None:

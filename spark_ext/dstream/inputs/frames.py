@@ -12,9 +12,9 @@ from pyspark.sql import DataFrame
 from spark_ext import queries
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.columns.blocks import BLOCK_ROWS, Block, decode, encode
-from spark_ext.dstream.inputs.arrow import no_rows, tuple_rows
+from spark_ext.dstream.inputs.arrow import tuple_rows
 from spark_ext.dstream.inputs.received import ReceivingInput
-from spark_ext.dstream.rows import Rows, of_blocks
+from spark_ext.dstream.rows import Rows, nothing, of_blocks
 from spark_ext.dstream.store import Store
 from spark_ext.errors import QueryError, StateError
 from spark_ext.queries import Checkpoint, Query
@@ -78,7 +78,7 @@ class FrameInput(ReceivingInput):
     def compute(self, batch: Batch) -> Rows:  # noqa: D102 (Node's)
         blocks = batch.plan.inputs[self.name]["blocks"]
         if not blocks:
-            return no_rows(batch.context)
+            return nothing(batch.context, 0)
         shares = min(len(blocks), batch.context.defaultParallelism)
         return of_blocks(batch.context.parallelize(blocks, shares), _reader(self._store))
 

@@ -49,7 +49,7 @@ class KafkaRows(Rows):
     """Rows right out of Kafka: their RDD knows its ranges."""
 
     def __init__(self, base: RDD[Any], ranges: Sequence[Range], read: Reader) -> None:
-        super().__init__(base, is_blocks=True, read=read)
+        super().__init__(base, is_blocks=True, read=read, is_nothing=all(one.start == one.end for one in ranges))
         self._ranges, self._reader = ranges, read
 
     def rdd(self) -> RDD[Any]:  # noqa: D102 (Rows')

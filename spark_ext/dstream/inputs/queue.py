@@ -9,7 +9,7 @@ from pyspark import RDD
 
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.graph import InputNode
-from spark_ext.dstream.rows import Rows, of_rdd, union
+from spark_ext.dstream.rows import Rows, nothing, of_rdd, union
 
 __all__ = ["QueueInput"]
 
@@ -38,4 +38,4 @@ class QueueInput(InputNode):
         chosen = self._rdds[planned["from"] : planned["to"]]
         if chosen:
             return union(batch.context, [of_rdd(rdd) for rdd in chosen])
-        return of_rdd(self._default if self._default is not None else batch.context.parallelize([], 1))
+        return nothing(batch.context, 1) if self._default is None else of_rdd(self._default)

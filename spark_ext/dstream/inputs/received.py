@@ -12,8 +12,7 @@ from pyspark import SparkContext
 
 from spark_ext.dstream.columns.blocks import Block, decode, encode, pack
 from spark_ext.dstream.graph import InputNode
-from spark_ext.dstream.inputs.arrow import no_rows
-from spark_ext.dstream.rows import Rows, of_blocks
+from spark_ext.dstream.rows import Rows, nothing, of_blocks
 from spark_ext.dstream.store import Store
 from spark_ext.errors import StateError
 
@@ -119,7 +118,7 @@ def segment_rows(context: SparkContext, folder: str, planned: dict[str, int]) ->
     """Return the rows of a plan, in the order in which they came; segments share as many partitions as there are cores."""
     numbers = range(planned["from"], planned["to"])
     if not numbers:
-        return no_rows(context)
+        return nothing(context, 0)
     return of_blocks(context.parallelize(numbers, min(len(numbers), context.defaultParallelism)), _reader(Store(folder)))
 
 

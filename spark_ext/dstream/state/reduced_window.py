@@ -94,7 +94,7 @@ class ReducedWindowNode(Node):
         if not batch.is_due(self.parents[0]):
             return
         rows = batch.rows(self.parents[0])
-        is_known_empty = rows is not None and not rows.base.getNumPartitions()
+        is_known_empty = rows is not None and rows.is_nothing
         turn = self._turn(batch, has_rows=rows is not None) if batch.is_due(self) else None
         counts: list[tuple[int, int]] = []
         if turn is not None or not (rows is None or is_known_empty):

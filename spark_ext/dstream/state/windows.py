@@ -72,8 +72,8 @@ class WindowNode(Node):
     def _left(self, batch: Batch, rows: Rows | None) -> Note:
         if rows is None:
             return Note(None)
-        if not rows.base.getNumPartitions():
-            return Note(())
+        if rows.is_nothing:
+            return Note((0,) * rows.base.getNumPartitions())
         counts = rows.over_blocks(_writing(batch.store, self.name, batch.time_ms)).collect()
         return Note(tuple(counts), placed_by(rows))
 
