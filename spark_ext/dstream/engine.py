@@ -37,7 +37,7 @@ from spark_ext.dstream.ticks import Clock, Gate
 from spark_ext.dstream.tracebacks import last_words, users_traceback
 from spark_ext.dstream.upkeep import Begun, take_up
 from spark_ext.errors import QueryError
-from spark_ext.queries import Checkpoint, Query
+from spark_ext.queries import Checkpoint, Query, owner
 
 __all__ = ["Engine"]
 
@@ -91,6 +91,7 @@ class Engine:
         self._last: Plan | None = None
         self._started_ms = 0
         self._query: Query | None = None
+        self._owned: Checkpoint | None = None
         self._inside: int | None = None  # the thread that calls the user's functions
         self._receives = False
         self._failure: tuple[BatchError, BaseException] | None = None
@@ -110,11 +111,15 @@ class Engine:
         ------
         CheckpointMismatchError
             The checkpoint is of another program, or damaged.
+        EpochError
+            Another process of this machine runs a program in it.
         """
         self._inside = threading.get_ident()
         self._started_ms = self._clock.now_ms()
         try:
             checkpoint = Checkpoint.claim(self._folder, pipeline=PIPELINE, sources=[])
+            owner.take(checkpoint)
+            self._owned = checkpoint
             self._begun = take_up(
                 self._graph, checkpoint, self._plans, self._store, folder=self._folder, now_ms=self._started_ms, forget=self._forget
             )
@@ -337,6 +342,8 @@ class Engine:
     def _release(self) -> None:
         """Let go of what outlives a query, once it has ended; may be called again."""
         self._stop_receiving(graceful=False)
+        if self._owned is not None:
+            owner.release(self._owned)
         try:
             self._remembered.clear()
         except Exception:

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from deltalake import DeltaTable
 
-from spark_ext.epochs import offsets, owner
+from spark_ext.epochs import offsets
 from spark_ext.epochs.ledger import EpochRow, Ledger
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.sinks import Sink
 from spark_ext.errors import CheckpointMismatchError, EpochError
+from spark_ext.queries import owner
 from spark_ext.queries.checkpoint import Checkpoint
 
 __all__ = ["check", "check_start", "rewind_command"]
@@ -30,7 +31,7 @@ def check(checkpoint: Checkpoint, ledger: Ledger, pipeline: str, sinks: Mapping[
     """Refuse to start a pipeline whose parts do not agree; call it before anything is read.
 
     Guarantee: a start that is let through goes on exactly where the ledger ends. Nothing is changed but the note of who drives the
-    checkpoint, which `spark_ext.epochs.owner.release` takes back.
+    checkpoint, which `spark_ext.queries.owner.release` takes back.
 
     Parameters
     ----------

@@ -22,12 +22,13 @@ from typing import Final
 
 from deltalake import DeltaTable
 
-from spark_ext.epochs import offsets, owner
+from spark_ext.epochs import offsets
 from spark_ext.epochs.ledger import EpochRow, Ledger, RangeRow, SinkRow
 from spark_ext.epochs.position import write_starting
 from spark_ext.errors import EpochError, SettingsError
 from spark_ext.kafka.options import EARLIEST, LATEST, Place, SourceOptions, Start, position_text, read_position
 from spark_ext.kafka.planner import Planner
+from spark_ext.queries import owner
 from spark_ext.queries.checkpoint import Checkpoint
 
 __all__ = ["Effect", "Plan", "apply", "plan"]

@@ -7,13 +7,13 @@ from typing import Literal
 from pyspark.sql import DataFrame
 
 from spark_ext import queries
-from spark_ext.epochs import guard, offsets, owner
+from spark_ext.epochs import guard, offsets
 from spark_ext.epochs.commit import Committer
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.pipeline import Pipeline, Route
 from spark_ext.epochs.sketch_sinks import check_sketch_tables
-from spark_ext.queries import Query
+from spark_ext.queries import Query, owner
 
 __all__ = ["start"]
 

@@ -14,11 +14,12 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from typer.testing import CliRunner
 
-from spark_ext.epochs import guard, owner
+from spark_ext.epochs import guard
 from spark_ext.epochs.ledger import Ledger
 from spark_ext.epochs.sinks import Append
 from spark_ext.errors import CheckpointMismatchError, EpochError
 from spark_ext.ops.cli import app as commands
+from spark_ext.queries import owner
 from tests.epochs_by_hand import PIPELINE, ROWS, World
 
 
@@ -270,7 +271,7 @@ def test_a_sink_without_transactions_has_none_to_compare(world: World) -> None:
 
 
 PROGRAM = (
-    "import sys; from spark_ext.epochs import owner; from spark_ext.queries.checkpoint import Checkpoint\n"
+    "import sys; from spark_ext.queries import owner; from spark_ext.queries.checkpoint import Checkpoint\n"
     f"owner.take(Checkpoint.find(sys.argv[1], pipeline={PIPELINE!r})); print('taken', flush=True); input()"
 )
 

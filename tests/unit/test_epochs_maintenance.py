@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from spark_ext.epochs import guard, owner
+from spark_ext.epochs import guard
 from spark_ext.epochs.ledger import TableRow
 from spark_ext.epochs.maintenance import Done, Rules, maintain
 from spark_ext.epochs.points import watched
 from spark_ext.epochs.reading import versions
 from spark_ext.errors import SettingsError
+from spark_ext.queries import owner
 from tests.epochs_by_hand import PIPELINE, World
 
 NOW = datetime.now(UTC)  # delta-rs has its own clock

@@ -11,12 +11,13 @@ import typer
 from deltalake import DeltaTable
 from typer.testing import CliRunner
 
-from spark_ext.epochs import guard, owner, rewind
+from spark_ext.epochs import guard, rewind
 from spark_ext.epochs.offsets import Span
 from spark_ext.epochs.position import starting
 from spark_ext.epochs.rewind_cli import rewind as command
 from spark_ext.epochs.sinks import Append
 from spark_ext.errors import CheckpointMismatchError, EpochError, SettingsError
+from spark_ext.queries import owner
 from spark_ext.queries.checkpoint import Checkpoint
 from tests.epochs_by_hand import PIPELINE, T0, World
 

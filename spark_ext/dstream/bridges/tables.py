@@ -15,7 +15,7 @@ from spark_ext.delta import Txn, create_table
 from spark_ext.dstream.batch import Batch
 from spark_ext.dstream.errors import StreamArgumentError
 from spark_ext.dstream.rows import Rows
-from spark_ext.epochs import Append, Ledger, Outbox, Pipeline, Sink, Sketches, guard, owner
+from spark_ext.epochs import Append, Ledger, Outbox, Pipeline, Sink, Sketches, guard
 from spark_ext.epochs.commit import Committer, write
 from spark_ext.epochs.pipeline import DRIVER_ROWS
 from spark_ext.queries import Checkpoint
@@ -117,7 +117,6 @@ def _committer(checkpoint: Checkpoint, sink: Sink, path: str) -> Committer:
     ledger = Ledger(path)
     ledger.create()
     first_epoch = guard.check(checkpoint, ledger, pipeline.name, pipeline.sinks)
-    owner.release(checkpoint)  # who drives the program is the context's to say
     token = ledger.take_lease(pipeline.name)
     return Committer(
         pipeline,
