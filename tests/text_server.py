@@ -18,12 +18,15 @@ class TextServer:
         self.port = int(self._listening.getsockname()[1])
         self._client: socket.socket | None = None
         self._changed = threading.Condition()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # which `accept` hears; a mere close leaves it waiting
+        self._thread.join()
         self._listening.close()
         self.drop()
 
