@@ -12,16 +12,15 @@ import io
 import operator
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Final
 
-import pyspark.streaming
 import typer
 from pyspark import SparkContext
 
 import spark_ext.dstream
+from benchmarks.dstream.contexts import opened
 from benchmarks.measure import cpu_seconds, machine
 from spark_ext.dstream.inputs.queue import QueueInput
 from spark_ext.session import spark_session
@@ -72,14 +71,7 @@ def of_sparks(context: SparkContext, program: Callable[[Any], None], batches: in
     """Return ms that batches took, and CPU ms of one."""
     took: list[float] = []
 
-    class Listens(pyspark.streaming.StreamingListener):
-        def onBatchCompleted(self, batchCompleted: Any) -> None:  # noqa: N802, N803 (Spark's)
-            took.append(batchCompleted.batchInfo().processingDelay())
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Spark deprecates its own
-        ssc = pyspark.streaming.StreamingContext(context, INTERVAL_S)  # type: ignore[arg-type]
-    ssc.addStreamingListener(Listens())
+    ssc = opened("pyspark.streaming", context, INTERVAL_S, lambda info: took.append(info.processingDelay()))
     stream = ssc.queueStream([[]])
     stream.foreachRDD(lambda _: None)
     program(stream)

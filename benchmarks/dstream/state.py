@@ -9,18 +9,17 @@ from __future__ import annotations
 import hashlib
 import statistics
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 import numpy as np
-import pyspark.streaming
 import typer
 from pyspark import RDD, SparkContext
 
 import spark_ext.dstream
+from benchmarks.dstream.contexts import ENGINES, opened
 from benchmarks.measure import cpu_seconds, machine, median_ratio
 from spark_ext.session import spark_session
 
@@ -28,7 +27,6 @@ SEED: Final = 1
 WANTED: Final = 5.0
 INTERVAL_S: Final = 1  # less than a batch of pyspark.streaming takes at the sizes that count
 LONGEST_S: Final = 600
-CONTEXTS: Final[dict[str, Any]] = {"pyspark.streaming": pyspark.streaming.StreamingContext, "millrace": spark_ext.dstream.StreamingContext}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -80,14 +78,11 @@ class Turn:
         self.done: list[tuple[float, float]] = []
         self._wanted = len(batches)
         self._changed = threading.Condition()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # Spark deprecates its own
-            pace = {"pace": "asap"} if who == "millrace" else {}
-            self.ssc = CONTEXTS[who](context, INTERVAL_S, **pace)
+        pace = {"pace": "asap"} if who == "millrace" else {}
+        self.ssc = opened(who, context, INTERVAL_S, self._done, **pace)
         self.ssc.checkpoint(folder)
         states = define(self.ssc.queueStream(batches))
         states.mapPartitions(folded).foreachRDD(lambda rdd: sums.append(tuple(map(sum, zip(*rdd.collect(), strict=True)))))
-        self.ssc.addStreamingListener(self._listener(pyspark.streaming.StreamingListener if who != "millrace" else object))
 
     def run(self) -> list[tuple[float, float]]:
         """Return wall and CPU seconds of each batch but the first, which has the initial state to take in."""
@@ -98,21 +93,10 @@ class Turn:
         done = self.done[: self._wanted]
         return [(took_s, cpu_s - before[1]) for before, (took_s, cpu_s) in pairwise(done)]
 
-    def _listener(self, base: type) -> Any:
-        turn = self
-
-        class Listener(base):  # type: ignore[misc]
-            def __getattr__(self, name: str) -> Any:
-                if name.startswith("on"):
-                    return lambda _: None
-                raise AttributeError(name)
-
-            def onBatchCompleted(self, event: Any) -> None:  # noqa: N802 (Spark's)
-                with turn._changed:
-                    turn.done.append((event.batchInfo().processingDelay() / 1000, cpu_seconds()))
-                    turn._changed.notify_all()
-
-        return Listener()
+    def _done(self, info: Any) -> None:
+        with self._changed:
+            self.done.append((info.processingDelay() / 1000, cpu_seconds()))
+            self._changed.notify_all()
 
 
 def folded(states: Any) -> list[tuple[int, int]]:
@@ -153,7 +137,7 @@ def main(
 
     taken: dict[str, list[tuple[float, float]]] = {}
     for _ in range(turns):
-        for name, who, define in (*((who, who, update) for who in CONTEXTS), ("mapWithState", "millrace", mapped)):
+        for name, who, define in (*((who, who, update) for who in ENGINES), ("mapWithState", "millrace", mapped)):
             with TemporaryDirectory() as folder:
                 turn = Turn(context, who, streams, define, folder)
                 taken[name] = taken.get(name, []) + turn.run()

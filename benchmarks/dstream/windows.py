@@ -18,7 +18,8 @@ import numpy.typing as npt
 import typer
 from pyspark import RDD, SparkContext
 
-from benchmarks.dstream.state import CONTEXTS, INTERVAL_S, Turn
+from benchmarks.dstream.contexts import ENGINES
+from benchmarks.dstream.state import INTERVAL_S, Turn
 from benchmarks.measure import machine, median_ratio
 from spark_ext.session import spark_session
 
@@ -86,9 +87,9 @@ def main(
     print(f"{machine()}; {words:,} words per batch, {keys:,} different, window of {window}; seed {SEED}; checksum of the data {checksum}")
     streams = [lines(spark.sparkContext, batch, words, keys) for batch in range(count)]
     for form, program in PROGRAMS.items():
-        taken: dict[str, list[tuple[float, float]]] = {who: [] for who in CONTEXTS}
+        taken: dict[str, list[tuple[float, float]]] = {who: [] for who in ENGINES}
         for _ in range(turns):
-            for who in CONTEXTS:
+            for who in ENGINES:
                 with TemporaryDirectory() as folder:
                     turn = Turn(spark.sparkContext, who, streams, lambda stream, program=program: program(stream, window), folder)  # type: ignore[misc]
                     taken[who] += turn.run()[-batches:]

@@ -9,19 +9,17 @@ import hashlib
 import operator
 import statistics
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 import numpy as np
-import pyspark.streaming
 import typer
 from pyspark import SparkContext
 from rich.progress import track
 
-import spark_ext.dstream
+from benchmarks.dstream.contexts import ENGINES, opened
 from benchmarks.measure import cpu_seconds, machine, median_ratio
 from spark_ext.session import spark_session
 
@@ -43,7 +41,6 @@ def lambdas(lines: Any) -> Any:
 
 
 PROGRAMS: Final[dict[str, Callable[[Any], Any]]] = {"known": known, "lambdas": lambdas}
-CONTEXTS: Final[dict[str, Any]] = {"pyspark.streaming": pyspark.streaming.StreamingContext, "millrace": spark_ext.dstream.StreamingContext}
 
 
 def write(folder: Path, files: int, rows: int, words: int, keys: int) -> str:
@@ -66,34 +63,19 @@ class Turn:
         self.counts: dict[int, int] = {}
         self.done: dict[int, tuple[float, float]] = {}
         self._changed = threading.Condition()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # Spark deprecates its own
-            self.ssc = CONTEXTS[who](context, INTERVAL_S)
+        self.ssc = opened(who, context, INTERVAL_S, self._done)
         program(self.ssc.textFileStream(str(watched))).foreachRDD(self._count)
-        self.ssc.addStreamingListener(self._listener(pyspark.streaming.StreamingListener if who != "millrace" else object))
         self._watched = watched
 
     def _count(self, time: Any, rdd: Any) -> None:
         self.counts[round(time.timestamp() * 1000)] = rdd.count()
 
-    def _listener(self, base: type) -> Any:
-        turn = self
-
-        class Listener(base):  # type: ignore[misc]
-            def __getattr__(self, name: str) -> Any:
-                if name.startswith("on"):
-                    return lambda _: None
-                raise AttributeError(name)
-
-            def onBatchCompleted(self, event: Any) -> None:  # noqa: N802 (Spark's)
-                info = event.batchInfo()
-                time_ms, took_s = info.batchTime().milliseconds(), info.processingDelay() / 1000
-                with turn._changed:
-                    if turn.counts.get(time_ms):
-                        turn.done[time_ms] = (took_s, cpu_seconds())
-                        turn._changed.notify_all()
-
-        return Listener()
+    def _done(self, info: Any) -> None:
+        time_ms, took_s = info.batchTime().milliseconds(), info.processingDelay() / 1000
+        with self._changed:
+            if self.counts.get(time_ms):
+                self.done[time_ms] = (took_s, cpu_seconds())
+                self._changed.notify_all()
 
     def feed(self, file: Path) -> tuple[float, float]:
         """Move one file in, and return wall and CPU seconds of its batch."""
@@ -121,11 +103,11 @@ def main(
         folder = Path(name)
         print(f"{machine()}; {rows:,} lines of {words} words, {keys:,} different ones, per batch")
         print(f"checksum of the data: {write(folder, batches + 1, rows, words, keys)}")
-        taken: dict[tuple[str, str], list[tuple[float, float]]] = {(form, who): [] for form in PROGRAMS for who in CONTEXTS}
+        taken: dict[tuple[str, str], list[tuple[float, float]]] = {(form, who): [] for form in PROGRAMS for who in ENGINES}
         results: dict[tuple[str, str], list[int]] = {}
         for turn in track(range(turns), "turns"):
             for form, program in PROGRAMS.items():
-                for who in CONTEXTS:
+                for who in ENGINES:
                     watched = folder / f"{turn}-{form}-{who}"
                     watched.mkdir()
                     running = Turn(spark.sparkContext, who, program, watched)
