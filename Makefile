@@ -75,6 +75,7 @@ bench: setup ## the way in against Spark's connector, small batches, keyed state
 	@$(BIN)/python -m benchmarks.joins.point_lookup
 	@$(BIN)/python -m benchmarks.joins.nexmark
 	@$(BIN)/python -m benchmarks.dstream.words
+	@$(BIN)/python -m benchmarks.dstream.joins
 	@$(BIN)/python -m benchmarks.dstream.windows
 	@$(BIN)/python -m benchmarks.dstream.state
 	@$(BIN)/python -m benchmarks.dstream.empty
