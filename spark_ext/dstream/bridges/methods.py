@@ -107,7 +107,8 @@ class Bridges:
     def sketch(self, template: SK) -> DStream[SK]:
         """Return one sketch of all elements of each batch, an empty one for none; see `sketchByKey`."""
         keyed = self._stream.map(lambda value: (None, value)).sketchByKey(template, 1)
-        return keyed.mapPartitions(lambda pairs: [next((made for _, made in pairs), template.copy())])
+        # Read to the end, or PySpark gives the worker up.
+        return keyed.mapPartitions(lambda pairs: [template.copy(), *(made for _, made in pairs)][-1:])
 
     def sketchByKey(self, template: SK, numPartitions: int | None = None) -> DStream[tuple[Any, SK]]:
         """Return ``(key, sketch of its values)``.
