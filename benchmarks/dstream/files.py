@@ -66,10 +66,12 @@ class FedTurn:
                 self._changed.notify_all()
 
 
-def compare(context: SparkContext, programs: Mapping[str, Callable[..., Any]], batches: Sequence[Sequence[Path]], turns: int) -> None:
+def compare(
+    context: SparkContext, programs: Mapping[str, Callable[..., Any]], batches: Sequence[Sequence[Path]], warm: int, turns: int
+) -> None:
     """Time each form of a program by both engines, and print how they compare.
 
-    The first batch of a turn is not counted. Both engines must have the same number of results in each batch.
+    The first `warm` batches of a turn are not counted. Both engines must have the same number of results in each batch.
     """
     taken: dict[tuple[str, str], list[tuple[float, float]]] = {(form, who): [] for form in programs for who in ENGINES}
     results: dict[tuple[str, str], list[int]] = {}
@@ -81,7 +83,7 @@ def compare(context: SparkContext, programs: Mapping[str, Callable[..., Any]], b
                 running.ssc.start()
                 costs = [running.feed(*files) for files in batches]
                 running.ssc.stop(False)
-                taken[form, who] += costs[1:]
+                taken[form, who] += costs[warm:]
                 results[form, who] = [count for count in running.counts.values() if count]
     for form in programs:
         theirs, ours = (taken[form, who] for who in ENGINES)
@@ -89,5 +91,6 @@ def compare(context: SparkContext, programs: Mapping[str, Callable[..., Any]], b
         for who in ENGINES:
             wall, cpu = (statistics.median(cost[kind] for cost in taken[form, who]) for kind in (0, 1))
             print(f"{form:8} {who:18} {wall:6.2f} s a batch, {cpu:6.2f} CPU s")
+        found = sum(results[form, who])
         wall_ratio, cpu_ratio = (median_ratio([cost[kind] for cost in theirs], [cost[kind] for cost in ours]) for kind in (0, 1))
-        print(f"{form:8} {wall_ratio:.2f} times as fast ({cpu_ratio:.2f} by CPU), wanted {GOALS[form]}; results {results[form, who]}")
+        print(f"{form:8} {wall_ratio:.2f} times as fast ({cpu_ratio:.2f} by CPU), wanted {GOALS[form]}; {found:,} results, equal")

@@ -60,7 +60,8 @@ def main(
     clicks: Annotated[int, typer.Option(help="Lines of the left side per batch.")] = 500_000,
     prices: Annotated[int, typer.Option(help="Lines of the right side per batch.")] = 200_000,
     keys: Annotated[int, typer.Option(help="Different keys.")] = 100_000,
-    batches: Annotated[int, typer.Option(help="Timed batches per turn; one more comes before them.")] = 3,
+    batches: Annotated[int, typer.Option(help="Timed batches per turn.")] = 6,
+    warm: Annotated[int, typer.Option(help="Batches before them: the JVM compiles while it runs.")] = 3,
     turns: Annotated[int, typer.Option(help="Turns of each.")] = 2,
 ) -> None:
     """Compare."""
@@ -69,9 +70,9 @@ def main(
     with TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{machine()}; {clicks:,} lines with {prices:,}, {keys:,} keys, per batch; seed {SEED}")
-        print(f"checksum of the data: {write(folder, batches + 1, dict(zip(SIDES, (clicks, prices), strict=True)), keys)}")
-        files = [[folder / f"{side}-{batch}" for side in SIDES] for batch in range(batches + 1)]
-        compare(spark.sparkContext, PROGRAMS, files, turns)
+        print(f"checksum of the data: {write(folder, batches + warm, dict(zip(SIDES, (clicks, prices), strict=True)), keys)}")
+        files = [[folder / f"{side}-{batch}" for side in SIDES] for batch in range(batches + warm)]
+        compare(spark.sparkContext, PROGRAMS, files, warm, turns)
     spark.stop()
 
 

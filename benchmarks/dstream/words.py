@@ -52,7 +52,8 @@ def main(
     rows: Annotated[int, typer.Option(help="Lines per batch.")] = 300_000,
     words: Annotated[int, typer.Option(help="Words per line.")] = 10,
     keys: Annotated[int, typer.Option(help="Different words.")] = 100_000,
-    batches: Annotated[int, typer.Option(help="Timed batches per turn; one more comes before them.")] = 3,
+    batches: Annotated[int, typer.Option(help="Timed batches per turn.")] = 6,
+    warm: Annotated[int, typer.Option(help="Batches before them: the JVM compiles while it runs.")] = 3,
     turns: Annotated[int, typer.Option(help="Turns of each.")] = 2,
 ) -> None:
     """Compare."""
@@ -61,9 +62,9 @@ def main(
     with TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{machine()}; {rows:,} lines of {words} words, {keys:,} different ones, per batch")
-        print(f"checksum of the data: {write(folder, batches + 1, rows, words, keys)}")
-        files = [[folder / f"lines-{batch}"] for batch in range(batches + 1)]
-        compare(spark.sparkContext, PROGRAMS, files, turns)
+        print(f"checksum of the data: {write(folder, batches + warm, rows, words, keys)}")
+        files = [[folder / f"lines-{batch}"] for batch in range(batches + warm)]
+        compare(spark.sparkContext, PROGRAMS, files, warm, turns)
     spark.stop()
 
 
