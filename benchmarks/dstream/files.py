@@ -6,7 +6,6 @@ The two take turns in one JVM; each turn is a program of its own.
 from __future__ import annotations
 
 import os
-import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,8 @@ from typing import Any, Final
 from pyspark import SparkContext
 from rich.progress import track
 
-from benchmarks.dstream.contexts import ENGINES, opened
-from benchmarks.measure import cpu_seconds, median_ratio
+from benchmarks.dstream.contexts import ENGINES, opened, print_ratios
+from benchmarks.measure import cpu_seconds
 
 INTERVAL_S: Final = 1
 AHEAD_S: Final = 0.2
@@ -73,24 +72,18 @@ def compare(
 
     The first `warm` batches of a turn are not counted. Both engines must have the same number of results in each batch.
     """
-    taken: dict[tuple[str, str], list[tuple[float, float]]] = {(form, who): [] for form in programs for who in ENGINES}
-    results: dict[tuple[str, str], list[int]] = {}
+    taken: dict[str, dict[str, list[tuple[float, float]]]] = {form: {who: [] for who in ENGINES} for form in programs}
     for turn in track(range(turns), "turns"):
         for form, program in programs.items():
+            results = []
             for who in ENGINES:
                 home = batches[0][0].parent / f"{turn}-{form}-{who}"
                 running = FedTurn(context, who, program, [home / str(place) for place in range(len(batches[0]))])
                 running.ssc.start()
                 costs = [running.feed(*files) for files in batches]
                 running.ssc.stop(False)
-                taken[form, who] += costs[warm:]
-                results[form, who] = [count for count in running.counts.values() if count]
-    for form in programs:
-        theirs, ours = (taken[form, who] for who in ENGINES)
-        assert results[form, "pyspark.streaming"] == results[form, "millrace"], "different results"
-        for who in ENGINES:
-            wall, cpu = (statistics.median(cost[kind] for cost in taken[form, who]) for kind in (0, 1))
-            print(f"{form:8} {who:18} {wall:6.2f} s a batch, {cpu:6.2f} CPU s")
-        found = sum(results[form, who])
-        wall_ratio, cpu_ratio = (median_ratio([cost[kind] for cost in theirs], [cost[kind] for cost in ours]) for kind in (0, 1))
-        print(f"{form:8} {wall_ratio:.2f} times as fast ({cpu_ratio:.2f} by CPU), wanted {GOALS[form]}; {found:,} results, equal")
+                taken[form][who] += costs[warm:]
+                results.append([count for count in running.counts.values() if count])
+            assert results[0] == results[1], f"{form}: different results, {results}"
+    for form, costs_by_engine in taken.items():
+        print_ratios(form, costs_by_engine, GOALS[form])

@@ -7,7 +7,6 @@ that are all there from the start, so that one follows the other without waiting
 from __future__ import annotations
 
 import hashlib
-import statistics
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -19,8 +18,8 @@ import typer
 from pyspark import RDD, SparkContext
 
 import spark_ext.dstream
-from benchmarks.dstream.contexts import ENGINES, opened
-from benchmarks.measure import cpu_seconds, machine, median_ratio
+from benchmarks.dstream.contexts import ENGINES, opened, print_ratios
+from benchmarks.measure import cpu_seconds, machine
 from spark_ext.session import spark_session
 
 SEED: Final = 1
@@ -142,12 +141,7 @@ def main(
                 turn = Turn(context, who, streams, define, folder)
                 taken[name] = taken.get(name, []) + turn.run()
                 assert turn.sums[batches] == (count, total), f"{name}: {turn.sums[batches]}, expected {(count, total)}"
-    for name, costs in taken.items():
-        wall, cpu = (statistics.median(cost[kind] for cost in costs) for kind in (0, 1))
-        print(f"{name:18} {wall:7.2f} s a batch, {cpu:7.2f} CPU s")
-    theirs, ours = taken["pyspark.streaming"], taken["millrace"]
-    wall_ratio, cpu_ratio = (median_ratio([cost[kind] for cost in theirs], [cost[kind] for cost in ours]) for kind in (0, 1))
-    print(f"updateStateByKey {wall_ratio:.1f} times as fast ({cpu_ratio:.1f} by CPU), wanted {WANTED:g}; all sums equal")
+    print_ratios("updateStateByKey", taken, WANTED)
     spark.stop()
 
 

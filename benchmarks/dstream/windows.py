@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import statistics
 from collections.abc import Callable, Iterator
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
@@ -18,14 +17,14 @@ import numpy.typing as npt
 import typer
 from pyspark import RDD, SparkContext
 
-from benchmarks.dstream.contexts import ENGINES
+from benchmarks.dstream.contexts import ENGINES, print_ratios
+from benchmarks.dstream.files import GOALS
 from benchmarks.dstream.state import INTERVAL_S, Turn
-from benchmarks.measure import machine, median_ratio
+from benchmarks.measure import machine
 from spark_ext.session import spark_session
 
 SEED: Final = 1
 PARTS: Final = 2
-GOALS: Final = {"known": 3.0, "lambdas": 1.0}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -94,13 +93,7 @@ def main(
                     turn = Turn(spark.sparkContext, who, streams, lambda stream, program=program: program(stream, window), folder)  # type: ignore[misc]
                     taken[who] += turn.run()[-batches:]
                     assert turn.sums[:count] == sums, f"{who}: keys and sums {turn.sums[:count]}, expected {sums}"
-        for who, costs in taken.items():
-            wall, cpu = (statistics.median(cost[kind] for cost in costs) for kind in (0, 1))
-            print(f"{form:8} {who:18} {wall:7.2f} s a batch, {cpu:7.2f} CPU s")
-        theirs, ours = taken["pyspark.streaming"], taken["millrace"]
-        wall_ratio, cpu_ratio = (median_ratio([cost[kind] for cost in theirs], [cost[kind] for cost in ours]) for kind in (0, 1))
-        goal = GOALS[form]
-        print(f"{form:8} {wall_ratio:.1f} times as fast ({cpu_ratio:.1f} by CPU), wanted {goal:g}; keys and sums of all batches equal")
+        print_ratios(form, taken, GOALS[form])
     spark.stop()
 
 
