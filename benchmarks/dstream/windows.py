@@ -74,7 +74,7 @@ def expected(batches: int, window: int, words: int, keys: int) -> tuple[list[tup
 def main(
     words: Annotated[int, typer.Option(help="Words per batch.")] = 100_000,
     keys: Annotated[int, typer.Option(help="Different words.")] = 100_000,
-    window: Annotated[int, typer.Option(help="Intervals in a window; it slides by one.")] = 30,
+    window: Annotated[int, typer.Option(min=5, help="Intervals in a window; it slides by one. Below 5 nothing uses the inverse.")] = 30,
     batches: Annotated[int, typer.Option(help="Timed batches per turn, after the window is full.")] = 6,
     turns: Annotated[int, typer.Option(help="Turns of each.")] = 2,
 ) -> None:
