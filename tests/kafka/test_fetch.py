@@ -282,6 +282,7 @@ def test_aborted_transactions_are_gaps(opened: Opener, transactions: list[Row]) 
     assert fetcher.position == 77, "the last marker is passed"
 
 
+@pytest.mark.usefixtures("transactions")
 def test_read_uncommitted_sees_what_was_aborted(opened: Opener) -> None:
     rows = read(opened("transactions", isolation="read_uncommitted"), 0, 77)
     assert [row.offset for row in rows] == [offset for offset in range(77) if offset % 11 != 10], "all but the markers"

@@ -217,7 +217,7 @@ def test_a_worker_that_is_refused_says_why_within_its_time(
     if way == "plain" and fetcher == "kafka-python":  # which may see the connection end before it has read why
         message += "|cannot reach broker .*socket disconnected.*the user and its permissions"
     client = resolve(source_options(secured, way, secured.file("wrong")).client)
-    found = open_fetcher(FetchSettings(bootstrap_servers=secured.servers(way), client=client, fetcher=fetcher, timeout_s=1.5), "open", 0)
+    found = open_fetcher(FetchSettings(bootstrap_servers=secured.servers(way), client=client, fetcher=fetcher, timeout_s=4.0), "open", 0)
     began = time.monotonic()
     try:
         with pytest.raises(EngineError, match=message) as caught:
