@@ -51,11 +51,12 @@ def started_processes(spark: SparkSession, record: Path) -> Iterator[list[str]]:
     recording = jvm.jdk.jfr.Recording()
     recording.enable("jdk.ProcessStart")
     recording.start()
-    yield started
-    recording.stop()
     file = jvm.java.io.File(str(record)).toPath()
-    recording.dump(file)
-    recording.close()
+    try:
+        yield started
+        recording.dump(file)
+    finally:
+        recording.close()
     started.extend(event.getString("command") for event in jvm.jdk.jfr.consumer.RecordingFile.readAllEvents(file))
 
 
